@@ -1,0 +1,1 @@
+"""How weatherlake is deployed: recipes, registration with Prefect, images and templates."""

@@ -1,0 +1,47 @@
+"""The manifest: a Parquet table with a row per field, what ingest makes and refine reads."""
+
+import io
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ..lake.errors import CorruptInput
+
+_NAME = pa.dictionary(pa.int32(), pa.string())
+
+SCHEMA = pa.schema(
+    [
+        pa.field("param", _NAME, nullable=False),  # the source's own name: 2t, TMP
+        pa.field("level_type", _NAME, nullable=False),  # ecCodes typeOfLevel, or the levtype of an ECMWF index
+        pa.field("level", pa.float64()),  # hPa for isobaricInhPa, m for heights; null without a level
+        pa.field("member", pa.int16()),  # 0 is the control; null for a single run
+        pa.field("lead_time", pa.duration("s"), nullable=False),  # end of the window
+        pa.field("window", _NAME, nullable=False),  # instant, accum, avg, max, min
+        pa.field("window_start", pa.duration("s")),  # null for instant fields
+        pa.field("url", _NAME, nullable=False),
+        pa.field("offset", pa.int64(), nullable=False),
+        pa.field("length", pa.int64(), nullable=False),
+        pa.field("sub", pa.int16(), nullable=False),  # 0-based number of the field inside its message
+        pa.field("etag", pa.string()),  # of the object behind url
+        pa.field("last_modified", pa.timestamp("s", tz="UTC")),
+    ]
+)
+"""Columns of a manifest; times are UTC, lead times count from the initialisation time."""
+
+
+def write(table: pa.Table) -> bytes:
+    """A manifest as Parquet (zstd), byte for byte the same for the same table."""
+    sink = io.BytesIO()
+    pq.write_table(table.cast(SCHEMA), sink, compression="zstd", compression_level=3)
+    return sink.getvalue()
+
+
+def read(data: bytes, where: str = "manifest") -> pa.Table:
+    """A manifest from Parquet bytes. Raises ``CorruptInput`` when it is none."""
+    try:
+        table = pq.read_table(io.BytesIO(data))
+    except pa.ArrowInvalid as error:
+        raise CorruptInput(f"{where} is not Parquet: {str(error).splitlines()[0]}") from None
+    if table.schema.names != SCHEMA.names:
+        raise CorruptInput(f"{where} is no manifest", expected=SCHEMA.names, found=table.schema.names)
+    return table.cast(SCHEMA)

@@ -1,0 +1,112 @@
+"""The recipe of a forecast: source, selection, cube layout, checks, target grids and exports."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from ..checks.check import CheckConfig
+from ..exports.exporter import exporters
+from ..grids.spec import GridSpec
+from ..lake.recipe import Name, Recipe
+from ..lake.registry import Strict
+from .sources.source import sources
+
+Window = Literal["instant", "accum", "avg", "max", "min"]
+"""ecCodes' ``stepType`` for the statistical processing of a field over its time window."""
+
+
+class Variable(Strict):
+    """One variable of the cube and how to find it in the source's index."""
+
+    name: Name = Field(description="Name in the cube.")
+    param: str = Field(description="The source's own name: ECMWF short_name (2t) or NCEP abbreviation (TMP).")
+    level_type: str | None = Field(default=None, description="ecCodes typeOfLevel, or levtype of an ECMWF index; any when absent.")
+    levels: tuple[float, ...] = Field(default=(), description="Levels to keep as a dimension; one value or none gives no dimension.")
+    window: Window | None = Field(default=None, description="Kind of time window; any when absent.")
+    window_start: Literal["run", "any"] = Field(
+        default="any", description="'run' keeps only windows that began with the run (run totals)."
+    )
+    not_at: tuple[int, ...] = Field(default=(), description="Steps (h) at which the model does not produce it.")
+    keep_bits: int | None = Field(default=None, ge=1, le=23, description="Mantissa bits kept; None leaves values as decoded.")
+    units: str | None = Field(default=None, description="Units as expected from the source; a mismatch is an error.")
+    long_name: str = ""
+    standard_name: str = ""
+
+
+class Runs(Strict):
+    """Which initialisation times exist, and so each run's place along init_time."""
+
+    start: datetime = Field(description="First run of the cube (UTC): index 0 of init_time.")
+    every: int = Field(gt=0, le=24, description="Hours between runs.")
+    default: str | None = Field(default=None, description="Run taken when none is named; the latest when absent.")
+
+    @field_validator("start")
+    @classmethod
+    def _utc(cls, value: datetime) -> datetime:
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+    @property
+    def interval(self) -> timedelta:
+        """Time between two runs."""
+        return timedelta(hours=self.every)
+
+
+class Select(Strict):
+    """What of the source is taken."""
+
+    variables: tuple[Variable, ...] = Field(min_length=1)
+    steps: tuple[int, ...] | None = Field(default=None, description="Lead times in hours; all of the source when absent.")
+    members: tuple[int, ...] | None = Field(default=None, description="Ensemble members (0 is the control); None: no member dimension.")
+
+    @field_validator("variables")
+    @classmethod
+    def _unique(cls, value: tuple[Variable, ...]) -> tuple[Variable, ...]:
+        seen = [v.name for v in value]
+        twice = sorted({n for n in seen if seen.count(n) > 1})
+        if twice:
+            raise ValueError(f"names a variable twice: {', '.join(twice)}")
+        return value
+
+
+class Layout(Strict):
+    """Shape of the cube on disk."""
+
+    longitude: Literal["source", "-180", "0"] = Field(default="source", description="First longitude: as the source, -180..180 or 0..360.")
+    latitude: Literal["source", "north-south", "south-north"] = "source"
+    chunk: int = Field(default=0, ge=0, description="Side of a chunk in x and y; 0 keeps whole maps.")
+    compression_level: int = Field(default=1, ge=1, le=22, description="zstd level.")
+
+
+
+
+class ForecastRecipe(Recipe):
+    """A gridded model run archive and what to make of it."""
+
+    kind: Literal["forecast"] = "forecast"
+    source: sources.field  # type: ignore[valid-type]
+    transfer: Literal["virtual", "copy"] = Field(
+        default="virtual", description="virtual: bytes stay at the provider; copy: they are copied into the lake's raw zone."
+    )
+    incomplete: Literal["refuse", "accept"] = Field(
+        default="refuse", description="What to do when an index lacks selected fields: fail the step, or record them as missing."
+    )
+    runs: Runs
+    select: Select
+    layout: Layout = Layout()
+    checks: CheckConfig = CheckConfig()
+    grids: tuple[GridSpec, ...] = ()
+    exports: tuple[exporters.field, ...] = ()  # type: ignore[valid-type]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "ForecastRecipe":
+        names = [g.name for g in self.grids]
+        if len(set(names)) != len(names):
+            raise ValueError(f"names a grid twice: {names}")
+        outputs = [e.name for e in self.exports]
+        if len(set(outputs)) != len(outputs):
+            raise ValueError(f"names an export twice: {outputs}")
+        for export in self.exports:
+            if export.zone not in ("refined", *names):
+                raise ValueError(f"export {export.name!r} reads zone {export.zone!r}; there are: refined, {', '.join(names)}")
+        return self

@@ -1,0 +1,70 @@
+"""What a forecast source is: where its runs lie, which steps they have, how its index reads."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import pyarrow as pa
+
+from ...lake.registry import Plugin, Registry
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """One GRIB file of a run at one step.
+
+    ``url`` and ``index_url`` are absolute (``https://``, ``s3://`` or ``file://``); ``index_url`` is None
+    where the provider has no index and the file is scanned. ``member`` is the ensemble member every
+    message of the file belongs to (0 is the control), or None when the index itself tells.
+    """
+
+    url: str
+    index_url: str | None
+    step: int
+    member: int | None = None
+
+
+class Source(Plugin):
+    """A provider's archive of model runs. Registers with ``@sources.register(name)``; its fields are the
+    keys of the recipe's ``source``."""
+
+    @abstractmethod
+    def roots(self) -> tuple[str, ...]:
+        """Mirrors in order of preference: the URL prefixes that `files` can be asked for."""
+
+    @abstractmethod
+    def steps(self, run: datetime) -> tuple[int, ...]:
+        """Lead times in hours that a complete run has, by the era ``run`` (UTC) is in."""
+
+    @abstractmethod
+    def members(self, run: datetime) -> tuple[int, ...] | None:
+        """Ensemble members of a complete run (0 is the control), or None for a single run."""
+
+    @abstractmethod
+    def files(self, root: str, run: datetime, step: int) -> Sequence[SourceFile]:
+        """The files that together hold one step of a run, under the mirror ``root``."""
+
+    @abstractmethod
+    def parse(self, file: SourceFile, run: datetime, index: bytes, size: int | None) -> pa.Table:
+        """An index as a table in `manifest.SCHEMA`, a row per field, in file order.
+
+        ``size`` is the length of the GRIB file in bytes where the index cannot say where its last message
+        ends (NOAA). Raises ``CorruptInput`` when the text is no index or belongs to another run or step.
+        """
+
+    @property
+    def needs_size(self) -> bool:
+        """Whether `parse` needs the length of the GRIB file (one HEAD request)."""
+        return False
+
+    def latency(self, step: int) -> float:
+        """Hours after the initialisation time at which ``step`` is usually there."""
+        return 8.0
+
+    def materialise(self, root: str, run: datetime) -> None:
+        """Make the archive where the source is a generator (the demo); nothing for real providers."""
+        del root, run
+
+
+sources: Registry[Source] = Registry("source", "tasks.forecasts.sources")
