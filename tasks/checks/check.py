@@ -3,9 +3,10 @@
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ..lake.registry import Plugin, Registry, Strict
 
@@ -18,6 +19,10 @@ class Subject:
     dimension. ``present`` (lead_time, member, level) is True where the source had a field; elsewhere the
     values are NaN on purpose. ``lead_time`` holds hours; ``member`` and ``level`` are None without that
     dimension. ``latitude``/``longitude`` are degrees, 1-D for a rectilinear grid, else 2-D.
+
+    ``expected`` (lead_time, member, level) is False where the model produces no such field (a maximum at
+    step 0); None means that every field is expected. ``window_start`` (lead_time,) holds the hour at which
+    the window of an accumulated, averaged or extreme field begins; None means that all begin with the run.
     """
 
     name: str
@@ -31,6 +36,13 @@ class Subject:
     latitude: np.ndarray
     longitude: np.ndarray
     attributes: Mapping[str, object] = field(default_factory=dict)
+    expected: np.ndarray | None = None
+    window_start: np.ndarray | None = None
+
+    @property
+    def counted(self) -> np.ndarray:
+        """Boolean (lead_time, member, level): fields that are expected and there, so may be judged."""
+        return self.present if self.expected is None else self.present & self.expected
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +66,15 @@ class Finding:
     fatal: bool = False
 
 
+FIRST_FAULT = 0.1
+"""What the first faulty field costs. One bad field in thousands must not drown in the share."""
+
+
 class Check(Plugin):
     """A plug-in check. Registers with ``@checks.register(name)``; its fields are its tolerances."""
+
+    standard: ClassVar[bool] = True
+    """Whether the check belongs to the default suite (then every field needs a default)."""
 
     weight: float = Field(default=1.0, gt=0, description="Weight in the score of the run.")
     fatal: bool = Field(default=False, description="Whether any fault rejects the run whatever the score.")
@@ -63,6 +82,32 @@ class Check(Plugin):
     @abstractmethod
     def run(self, subject: Subject) -> Finding:
         """Judge one variable. Must not change ``subject.values`` and never raises for bad data."""
+
+    def finding(
+        self, subject: Subject, sentence: str, faulty: np.ndarray | None = None, *, of: int = 0, unusable: bool = False
+    ) -> Finding:
+        """A finding from the faulty fields.
+
+        ``faulty`` is boolean (lead_time, member, level), None for no fault; ``of`` counts the fields judged.
+        The score is 1 without a fault, else (1 - FIRST_FAULT) x (share of sound fields). ``unusable`` makes a
+        fault fatal; so does the check's own ``fatal``.
+        """
+        if faulty is None or not faulty.any():
+            return Finding(self.type, subject.name, 1.0, sentence)
+        where = np.argwhere(faulty)
+        share = min(1.0, len(where) / max(of, 1))
+        cells = tuple(cell(subject, *map(int, index)) for index in where)
+        score = (1.0 - FIRST_FAULT) * (1.0 - share)
+        return Finding(self.type, subject.name, score, sentence, cells, fatal=self.fatal or unusable)
+
+
+def cell(subject: Subject, time: int, member: int, level: int) -> Cell:
+    """The field at these positions of ``subject.values``, by its coordinates."""
+    return Cell(
+        lead_time=int(subject.lead_time[time]),
+        member=None if subject.member is None else int(subject.member[member]),
+        level=None if subject.level is None else float(subject.level[level]),
+    )
 
 
 checks: Registry[Check] = Registry("check", "tasks.checks")
@@ -73,4 +118,13 @@ class CheckConfig(Strict):
 
     accept_above: float = Field(default=0.95, ge=0, le=1)
     flag_above: float = Field(default=0.8, ge=0, le=1, description="Between this and accept_above a run is published flagged.")
+    defaults: bool = Field(default=True, description="Whether the default suite runs; entries of 'run' replace or join it.")
     run: tuple[checks.field, ...] = ()  # type: ignore[valid-type]
+
+    @model_validator(mode="after")
+    def _something_runs(self) -> "CheckConfig":
+        if not self.defaults and not self.run:
+            raise ValueError("switches every check off: name at least one in 'run' or leave 'defaults' on")
+        if self.flag_above > self.accept_above:
+            raise ValueError(f"flag_above ({self.flag_above}) is higher than accept_above ({self.accept_above})")
+        return self

@@ -26,13 +26,16 @@ SCHEMA = pa.schema(
         pa.field("last_modified", pa.timestamp("s", tz="UTC")),
     ]
 )
-"""Columns of a manifest; times are UTC, lead times count from the initialisation time."""
+"""Columns of an index as a table; times are UTC, lead times count from the initialisation time."""
+
+MANIFEST = SCHEMA.insert(0, pa.field("variable", _NAME, nullable=False))
+"""Columns of a manifest: an index's, with the name of the variable each field belongs to in the cube."""
 
 
 def write(table: pa.Table) -> bytes:
     """A manifest as Parquet (zstd), byte for byte the same for the same table."""
     sink = io.BytesIO()
-    pq.write_table(table.cast(SCHEMA), sink, compression="zstd", compression_level=3)
+    pq.write_table(table.cast(MANIFEST), sink, compression="zstd", compression_level=3)
     return sink.getvalue()
 
 
@@ -42,6 +45,6 @@ def read(data: bytes, where: str = "manifest") -> pa.Table:
         table = pq.read_table(io.BytesIO(data))
     except pa.ArrowInvalid as error:
         raise CorruptInput(f"{where} is not Parquet: {str(error).splitlines()[0]}") from None
-    if table.schema.names != SCHEMA.names:
-        raise CorruptInput(f"{where} is no manifest", expected=SCHEMA.names, found=table.schema.names)
-    return table.cast(SCHEMA)
+    if table.schema.names != MANIFEST.names:
+        raise CorruptInput(f"{where} is no manifest", expected=MANIFEST.names, found=table.schema.names)
+    return table.cast(MANIFEST)

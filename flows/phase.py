@@ -1,0 +1,106 @@
+"""A phase as a flow runs it: the phase runner on a place, with what Prefect shows of it."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Any
+
+from tasks.forecasts.runs import parse_run
+from tasks.lake import recipe as recipes
+from tasks.lake.errors import ExitCode, LakeError
+from tasks.lake.lake import Lake
+from tasks.lake.ledger import Select
+from tasks.lake.phase import Window
+from tasks.runner import Executor, Options, Plan, Progress, Report, plan_phase, run_phase
+
+from .runtime import executor, open_cluster
+
+DEFAULT_LAKE = "./lake"
+
+
+class PhaseFailed(LakeError):
+    """A phase ended with something else than everything done; ``report`` says what."""
+
+    def __init__(self, report: Report) -> None:
+        first = report.problems[0] if report.problems else report.status
+        super().__init__(f"{report.phase} of {report.recipe} {report.status}: {first}")
+        self.report = report
+        self.exit_code = report.exit_code
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a flow was asked for, in the flow's own parameters."""
+
+    recipe: str
+    run: str | None = None
+    start: str | None = None
+    end: str | None = None
+    latest: bool = False
+    lake: str = DEFAULT_LAKE
+    select: str = Select.MISSING
+    force: bool = False
+    cluster: str = "local"
+
+    @property
+    def window(self) -> Window:
+        """The runs that are meant."""
+        return Window(
+            run=parse_run(self.run) if self.run else None,
+            start=_when(self.start, "T00") if self.start else None,
+            end=_when(self.end, "T23") if self.end else None,
+            latest=self.latest,
+        )
+
+    def options(self, flow_run_id: str | None = None) -> Options:
+        """How the phase is to be run."""
+        return Options(Select(self.select), self.force, flow_run_id)
+
+
+def plan(request: Request, name: str) -> Plan:
+    """What a phase would do; runs nothing."""
+    return plan_phase(Lake(request.lake), recipes.load(request.recipe), name, request.window, request.options())
+
+
+def run(request: Request, name: str, place: Executor, progress: Progress | None = None, flow_run_id: str | None = None) -> Report:
+    """Run a phase on an executor."""
+    return run_phase(
+        Lake(request.lake), recipes.load(request.recipe), name, request.window, request.options(flow_run_id), place, progress
+    )
+
+
+def in_flow(name: str, request: Request) -> dict[str, Any]:
+    """The body of a phase's flow: run it inside the current flow run. Raises ``PhaseFailed``."""
+    from prefect.runtime import flow_run
+
+    from .artifacts import FlowProgress, table
+
+    with open_cluster(request.cluster) as place, executor(place, prefect=True) as running:
+        report = run(request, name, running, FlowProgress(name, request.recipe), flow_run.id)
+    for tell in _listeners:
+        tell(report)
+    table(report)
+    if report.exit_code is not ExitCode.DONE:
+        raise PhaseFailed(report)
+    return report.as_json()
+
+
+_listeners: list[Callable[[Report], None]] = []
+
+
+@contextlib.contextmanager
+def reported(tell: Callable[[Report], None]) -> Iterator[None]:
+    """Have ``tell`` called with the report of every phase that ends in the block, in this process."""
+    _listeners.append(tell)
+    try:
+        yield
+    finally:
+        _listeners.remove(tell)
+
+
+def _when(text: str, hour: str) -> datetime:
+    with contextlib.suppress(ValueError):
+        return datetime.combine(date.fromisoformat(text), datetime.strptime(hour, "T%H").time(), UTC)
+    return parse_run(text)
+

@@ -1,0 +1,49 @@
+"""The pipeline: all five phases, one after the other, on one cluster.
+
+``python -m flows.pipeline RECIPE`` by hand, ``flows.pipeline:pipeline`` as the entrypoint of a deployment.
+"""
+
+if __name__ == "__main__":
+    # Before Prefect is imported: --help, --plan and --no-prefect have no use for it.
+    from flows.command import main
+
+    raise SystemExit(main("pipeline"))
+
+from typing import Any
+
+from prefect import flow
+
+from tasks.lake.recipe import PHASES
+
+from .export import export
+from .ingest import ingest
+from .phase import DEFAULT_LAKE
+from .refine import refine
+from .regrid import regrid
+from .runtime import open_cluster
+from .validate import validate
+
+FLOWS = {f.name: f for f in (ingest, refine, validate, regrid, export)}
+
+
+@flow(name="pipeline", flow_run_name="{recipe} pipeline {run}", persist_result=False)
+def pipeline(
+    recipe: str,
+    run: str | None = None,
+    start: str | None = None,
+    end: str | None = None,
+    latest: bool = False,
+    lake: str = DEFAULT_LAKE,
+    select: str = "missing",
+    force: bool = False,
+    cluster: str = "local",
+) -> list[dict[str, Any]]:
+    """Run the five phases of a recipe, each as a flow of its own, on one cluster.
+
+    Returns the reports of the phases as JSON values; a phase that is not all done ends the pipeline with
+    `PhaseFailed`. What is done is not done again: started anew, the pipeline goes on where it ended.
+    """
+    with open_cluster(cluster) as place:
+        where = place.address or "none"
+        arguments = {"run": run, "start": start, "end": end, "latest": latest, "lake": lake, "select": select}
+        return [FLOWS[name](recipe, **arguments, force=force, cluster=where) for name in PHASES]

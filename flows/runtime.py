@@ -1,0 +1,234 @@
+"""What a run stands on: a Prefect server (the configured one, or a temporary one) and a place for batches."""
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from tasks.lake.errors import LakeError, Unreachable, UsageError
+from tasks.runner import Executor, Handle, Threads
+from tasks.work import Job, work
+
+CLUSTERS = ("local", "none")
+"""Names that ``--cluster`` takes, besides the address of a Dask scheduler (``tcp://``, ``tls://``)."""
+
+_SERVER_START = 120
+_HEALTH_TIMEOUT = 10
+
+
+def quiet() -> None:
+    """Settings for the command line, made before Prefect or Dask is imported; what the user set stands."""
+    defaults = {
+        # The command prints its own progress and summary; Prefect's log still goes to its server.
+        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
+        "PREFECT_SHOW_UPDATE_NOTIFICATION": "false",
+        "DO_NOT_TRACK": "1",
+        "DASK_LOGGING__DISTRIBUTED": "critical",
+        "ICECHUNK_LOG": "error",
+    }
+    for name, value in defaults.items():
+        os.environ.setdefault(name, value)
+
+
+def slots_here() -> int:
+    """How many batches this machine works on at once: a core each."""
+    return max(1, len(os.sched_getaffinity(0)))
+
+
+# -- clusters ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where batches run: the address of a Dask scheduler, or None for threads of this process."""
+
+    address: str | None
+    slots: int
+    description: str
+
+
+@contextlib.contextmanager
+def open_cluster(name: str) -> Iterator[Place]:
+    """Open what ``--cluster`` names and close it whatever happens. Raises ``UsageError``, ``Unreachable``."""
+    if name == "none":
+        yield Place(None, slots_here(), "threads of this process")
+    elif name == "local":
+        with _local_cluster() as place:
+            yield place
+    elif name.startswith(("tcp://", "tls://")):
+        yield _existing(name)
+    else:
+        raise UsageError(f"there is no cluster {name!r}", expected=f"one of {', '.join(CLUSTERS)} or tcp://HOST:PORT", found=repr(name))
+
+
+@contextlib.contextmanager
+def _local_cluster() -> Iterator[Place]:
+    import dask
+    from distributed import LocalCluster
+
+    workers = slots_here()
+    # A partition that keeps killing its worker is found out after one try here: the phase runner, which
+    # knows what the ledger says, decides on further ones.
+    settings = {"distributed.scheduler.allowed-failures": 1, "distributed.comm.timeouts.connect": "30s"}
+    with dask.config.set(settings), LocalCluster(
+        n_workers=workers, threads_per_worker=1, host="127.0.0.1", dashboard_address=None, silence_logs=50,
+    ) as cluster:  # fmt: skip
+        yield Place(cluster.scheduler_address, workers, f"a local Dask cluster of {workers} workers")
+
+
+def _existing(address: str) -> Place:
+    from distributed import Client
+
+    try:
+        with Client(address, timeout=_HEALTH_TIMEOUT, set_as_default=False) as client:
+            workers = sum(w["nthreads"] for w in client.scheduler_info(n_workers=-1)["workers"].values())
+    except OSError as error:
+        raise Unreachable(f"no Dask scheduler answers at {address} ({type(error).__name__})") from None
+    return Place(address, max(1, workers), f"the Dask cluster at {address}")
+
+
+class DaskExecutor:
+    """Batches on a Dask scheduler without Prefect."""
+
+    def __init__(self, place: Place) -> None:
+        from distributed import Client
+
+        self.slots = place.slots
+        self._client: Any = Client(place.address, set_as_default=False)
+
+    def submit(self, job: Job) -> Handle:
+        """Start a batch."""
+        return self._client.submit(work, job, pure=False)
+
+    def result(self, handle: Any) -> Any:
+        """Outcomes of a batch that is over; raises what the worker died of."""
+        return handle.result(timeout=30)
+
+    def usable(self) -> str | None:
+        """Whether the scheduler still answers."""
+        return None if self._client.status in ("running", "connecting") else "the Dask scheduler is gone"
+
+    def close(self) -> None:
+        """Leave the scheduler; what it still works on is cancelled."""
+        self._client.close()
+
+
+@contextlib.contextmanager
+def executor(place: Place, *, prefect: bool) -> Iterator[Executor]:
+    """An executor for a place; with Prefect (inside a flow run) every batch is a task run."""
+    if prefect:
+        from prefect.task_runners import ThreadPoolTaskRunner
+
+        from tasks.batch import PrefectExecutor
+
+        if place.address is None:
+            runner: Any = ThreadPoolTaskRunner(max_workers=place.slots)
+        else:
+            from prefect_dask import DaskTaskRunner
+
+            runner = DaskTaskRunner(address=place.address)
+        with PrefectExecutor(runner, place.slots) as running:
+            yield running
+        return
+    plain = Threads(place.slots) if place.address is None else DaskExecutor(place)
+    try:
+        yield plain
+    finally:
+        plain.close()
+
+
+def warm_up(place: Place) -> None:
+    """Have workers import what batches need, while there is something else to wait for."""
+    if place.address is None:
+        return
+    from distributed import Client
+
+    with contextlib.suppress(OSError, LakeError), Client(place.address, set_as_default=False) as client:
+        client.run(_import_all)
+
+
+def _import_all() -> None:
+    import tasks.batch
+    import tasks.forecasts
+
+    tasks.forecasts.phases()
+    del tasks.batch
+
+
+# -- Prefect -------------------------------------------------------------------------------------------------
+
+
+class Server:
+    """The Prefect server of a run: the configured one, or a temporary one started in the background."""
+
+    def __init__(self) -> None:
+        self._starting: Future[str] | None = None
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="prefect-server")
+        self._temporary: Any = None
+        self._stopped = threading.Event()
+
+    def start(self) -> None:
+        """Begin to start a temporary server, unless one is configured. Returns at once."""
+        self._starting = self._pool.submit(self._start)
+
+    def _start(self) -> str:
+        from prefect.settings import PREFECT_API_URL
+
+        url = PREFECT_API_URL.value()
+        if url:
+            _answers(url)
+            return f"Prefect server {url}"
+        from prefect.server.api.server import SubprocessASGIServer
+
+        self._temporary = SubprocessASGIServer()
+        self._temporary.start(timeout=_SERVER_START)
+        return "a temporary Prefect server"
+
+    @contextlib.contextmanager
+    def ready(self) -> Iterator[str]:
+        """Wait until the server answers; what it is, in words. In the block, Prefect uses it."""
+        assert self._starting is not None
+        description = self._starting.result()
+        if self._temporary is None:
+            yield description
+            return
+        from prefect.settings import PREFECT_API_URL, temporary_settings
+
+        url = self._temporary.api_url
+        # Dask workers are processes of their own: they learn of the server through their environment and
+        # through the settings that Prefect sends along with each task.
+        with temporary_settings({PREFECT_API_URL: url}):
+            yield description
+
+    def stop(self) -> None:
+        """End a temporary server, once what it was told is written down."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        if self._temporary is not None and not self._stopped.is_set():
+            self._stopped.set()
+            _flush()
+            self._temporary.stop()
+
+
+def _answers(url: str) -> None:
+    import httpx
+
+    try:
+        httpx.get(f"{url}/health", timeout=_HEALTH_TIMEOUT).raise_for_status()
+    except httpx.HTTPError as error:
+        raise Unreachable(f"the Prefect server at {url} does not answer ({type(error).__name__}); --no-prefect runs without") from None
+
+
+def _flush() -> None:
+    """Wait until Prefect's background threads have handed over every log line and event."""
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
+
+    for worker in (APILogWorker, EventsWorker):
+        drain: Callable[..., Any] = worker.drain_all
+        with contextlib.suppress(Exception):
+            drain(timeout=10)

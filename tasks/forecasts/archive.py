@@ -1,0 +1,89 @@
+"""The provider's archive as ingest and refine see it: mirrors, index files, byte ranges."""
+
+from collections.abc import Callable
+from datetime import datetime
+
+from ..lake.errors import LakeError, NotFound, NotThereYet, Unreachable
+from ..lake.objects import Meta, Objects
+from ..lake.phase import Context
+from .recipe import ForecastRecipe
+from .runs import run_id
+from .sources.source import SourceFile
+
+
+class Archive:
+    """Reads one recipe's source. Mirrors are tried in order when one does not answer or lacks an object."""
+
+    def __init__(self, context: Context[ForecastRecipe]) -> None:
+        self.lake = context.lake.objects
+        self.source = context.recipe.source
+        roots = self.source.roots()
+        self.own = not roots
+        base = context.lake.url.split("?")[0].rstrip("/")
+        query = context.lake.url.partition("?")[2]
+        mine = f"{base}/archive/{context.recipe.name}" + (f"?{query}" if query else "")
+        self.mirrors = [Objects(root) for root in roots or (mine,)]
+
+    def make(self, run: datetime) -> None:
+        """Generate the archive of a run where the source is a generator and it is not there yet."""
+        if not self.own:
+            return
+        store = self.mirrors[0]
+        marker = f"{run_id(run)}.complete"
+        if store.head(marker) is None:
+            for key, data in self.source.generate(run):
+                store.put(key, data)
+            store.put(marker, b"")
+
+    def files(self, run: datetime, step: int) -> list[SourceFile]:
+        """The source's files of one step, by the first mirror's layout."""
+        return list(self.source.files(self.mirrors[0].url, run, step))
+
+    def read(self, key: str) -> tuple[bytes, Meta, Objects]:
+        """A whole object (an index), its metadata, and the mirror that had it.
+
+        Raises ``NotThereYet`` when no mirror has it, ``Unreachable`` when none answers.
+        """
+        return self._first(key, lambda store: (*store.get_with_meta(key), store))
+
+    def head(self, key: str) -> tuple[Meta, Objects]:
+        """Metadata of an object and the mirror that has it."""
+
+        def look(store: Objects) -> tuple[Meta, Objects]:
+            meta = store.head(key)
+            if meta is None:
+                raise NotFound(f"{store.url}/{key} is not there")
+            return meta, store
+
+        return self._first(key, look)
+
+    def resolve(self, url: str) -> tuple[Objects, str]:
+        """The store and key behind a manifest's ``url``: a key of the lake, or a place under a mirror."""
+        if "://" not in url:
+            return self.lake, url
+        for store in self.mirrors:
+            base = _base(store)
+            if url.startswith(base + "/"):
+                return store, url[len(base) + 1 :]
+        raise LakeError(f"{url} lies under none of the recipe's mirrors", expected=[_base(m) for m in self.mirrors], found=url)
+
+    @staticmethod
+    def url(store: Objects, key: str) -> str:
+        """The absolute URL of an object, as manifests record it (without options such as the region)."""
+        return f"{_base(store)}/{key}"
+
+    def _first[T](self, key: str, look: Callable[[Objects], T]) -> T:
+        errors: list[LakeError] = []
+        for store in self.mirrors:
+            try:
+                return look(store)
+            except (NotFound, Unreachable) as error:
+                errors.append(error)
+        if all(isinstance(e, NotFound) for e in errors):
+            where = _base(self.mirrors[0])
+            raise NotThereYet(f"{where}/{key} is not there (yet)")
+        raise next(e for e in errors if not isinstance(e, NotFound))
+
+
+def _base(store: Objects) -> str:
+    return store.url.split("?")[0].rstrip("/")

@@ -1,0 +1,76 @@
+"""Export of a forecast: a partition per run and exporter; files under ``exports/<recipe>/<run>/<name>/``."""
+
+import tempfile
+from pathlib import Path
+
+import xarray as xr
+
+from ..exports.exporter import Exporter
+from ..lake.errors import UsageError
+from ..lake.partition import SETTLE, Input, Output, Partition, Produced, Status, digest_bytes, fingerprint
+from ..lake.phase import Context, Phase, ScopePlan, Window
+from ..lake.reading import open_zone
+from .recipe import ForecastRecipe
+from .runs import ingested_scopes
+from .validate import published
+
+RUN_ONLY = ("status", "expected_forecast_length", "ingested_forecast_length")
+"""Coordinates that speak of the cube, not of a run's data."""
+
+
+class Export(Phase[ForecastRecipe]):
+    """Partition: run x export of the recipe."""
+
+    name = "export"
+    version = "1"
+    batch_count = 4
+    settles = False
+
+    def scopes(self, context: Context[ForecastRecipe], window: Window) -> list[str]:
+        return ingested_scopes(context, window)
+
+    def plan(self, context: Context[ForecastRecipe], scope: str) -> ScopePlan:
+        partitions = []
+        for exporter in context.recipe.exports:
+            inputs = _inputs(context, scope, exporter)
+            part = exporter.model_dump(mode="json") | context.recipe.part("title", "attribution")
+            partitions.append(
+                Partition(f"{scope}/{exporter.name}", fingerprint(self.version, part, inputs), inputs, {"export": exporter.name})
+            )
+        return ScopePlan(scope, tuple(partitions))
+
+    def process(self, context: Context[ForecastRecipe], partition: Partition) -> Produced:
+        exporter = next(e for e in context.recipe.exports if e.name == partition.params["export"])
+        cube = open_zone(context.lake, context.recipe.name, exporter.zone)
+        run = one_run(cube, partition.scope)
+        outputs = []
+        with tempfile.TemporaryDirectory(prefix="weatherlake-") as name:
+            folder = Path(name)
+            for path in exporter.render(run, folder):
+                key = f"exports/{context.recipe.name}/{partition.key}/{path.relative_to(folder).as_posix()}"
+                data = path.read_bytes()
+                context.lake.objects.put(key, data)
+                outputs.append(Output(key, digest_bytes(data), len(data)))
+        return Produced(outputs=tuple(outputs), metrics={"files": len(outputs)})
+
+
+def one_run(cube: xr.Dataset, scope: str) -> xr.Dataset:
+    """One run of a cube as exporters take it: ``init_time`` a scalar, the cube's bookkeeping left out."""
+    return cube.drop_vars([n for n in RUN_ONLY if n in cube.variables]).sel(init_time=scope)
+
+
+def _inputs(context: Context[ForecastRecipe], scope: str, exporter: Exporter) -> tuple[Input, ...]:
+    """What an export is made of: the published results of the zone it reads."""
+    if exporter.zone == "refined":
+        outputs = published(context, scope).outputs
+    else:
+        record = context.ledger.read("regrid", f"{scope}/{SETTLE}")
+        if record is None or record.status is not Status.DONE:
+            raise UsageError(
+                f"run {scope} of {context.recipe.name} is not regridded; "
+                f"run first: python -m flows.regrid {context.recipe.name} --run {scope}"
+            )
+        outputs = record.outputs
+    cubes = [o for o in outputs if o.uri.startswith("cube:")]
+    path = f"/{context.recipe.name}/{exporter.zone}/"
+    return tuple(Input(o.uri, o.digest) for o in cubes if path in o.uri)

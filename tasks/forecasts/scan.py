@@ -1,0 +1,196 @@
+"""What a GRIB file without an index holds: its messages, and a table of its fields as an index would give.
+
+Section walk instead of decoding: ecCodes names a parameter once, and every further message that differs
+from it only in date, forecast time and member number is read straight from its bytes.
+"""
+
+import mmap
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from ..lake.errors import CorruptInput
+from .decode import header
+from .message import Buffer, Field, Message, walk
+
+_START = re.compile(rb"GRIB")
+
+UNIT_SECONDS = {0: 60, 1: 3600, 2: 86400, 10: 10800, 11: 21600, 12: 43200, 13: 1}
+"""Code table 4.4 (WMO FM 92 GRIB edition 2), indicator of unit of time range, where it is a fixed time."""
+
+LEVELS_FROM_ZERO = frozenset(
+    {
+        "isobaricInhPa", "isobaricInPa", "heightAboveGround", "heightAboveGroundLayer", "heightAboveSea",
+        "heightAboveSeaLayer", "depthBelowLand", "depthBelowLandLayer", "depthBelowSea", "depthBelowSeaLayer",
+        "hybrid", "hybridLayer", "hybridHeight", "sigma", "sigmaLayer", "eta", "theta", "potentialVorticity",
+        "generalVertical", "generalVerticalLayer", "soilLayer", "snowLayer", "isothermal",
+    }
+)  # fmt: skip
+"""typeOfLevel for which a level of 0 is a value; for any other, ecCodes gives 0 where there is none."""
+
+
+class Place(NamedTuple):
+    """Where one message lies in its file (bytes), and how many fields it holds."""
+
+    offset: int
+    length: int
+    sub_count: int
+
+
+class _Times(NamedTuple):
+    """Byte ranges of section 4, from its first byte, that change between runs, steps and members."""
+
+    member: int | None
+    end: int | None
+
+
+_TEMPLATES = {0: _Times(None, None), 1: _Times(35, None), 8: _Times(None, 34), 11: _Times(35, 37)}
+"""Product definition templates read without ecCodes: an analysis or forecast at a point in time, of an
+ensemble member, and both over a time interval (whose end takes seven bytes)."""
+
+_UNIT = 17
+_FORECAST_TIME = 18
+
+
+@dataclass(frozen=True, slots=True)
+class _Name:
+    """What two messages of the same product have in common; ``window`` is in seconds."""
+
+    param: str
+    level_type: str
+    level: float | None
+    step_type: str
+    window: int
+    has_member: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    name: _Name
+    member: int | None
+    init_time: datetime
+    end: int
+
+
+def scan(data: Buffer | mmap.mmap) -> list[Place]:
+    """All messages of a GRIB file (editions 1 and 2), in order; bytes between messages are skipped.
+
+    Raises `CorruptInput`, which names the byte, for a message that is truncated or broken.
+    """
+    return [Place(offset, message.length, message.count) for offset, message in _messages(data)]
+
+
+def scan_manifest(
+    data: Buffer | mmap.mmap, url: str, *, run: datetime | None = None, member: int | None = None
+) -> pa.Table:
+    """A GRIB file as a table in `manifest.SCHEMA`, a row per field in file order, as if it had an index.
+
+    ``param`` is ecCodes' shortName, ``level_type`` its typeOfLevel, ``window`` its stepType; ``etag`` and
+    ``last_modified`` are null. ``member`` replaces null members (a source with a file a member).
+    Raises `CorruptInput` for a file without messages, a broken one, or one of another initialisation time
+    than ``run`` (UTC).
+    """
+    rows: list[_Row] = []
+    places: list[tuple[int, int, int]] = []
+    for offset, message in _messages(data):
+        view = memoryview(data)[offset : offset + message.length]
+        for sub in range(message.count):
+            row = _row(view, message, sub)
+            if run is not None and row.init_time != run:
+                raise CorruptInput(
+                    f"the message at byte {offset} belongs to another run",
+                    expected=f"{run:%Y-%m-%dT%H:%M}",
+                    found=f"{row.init_time:%Y-%m-%dT%H:%M}",
+                )
+            rows.append(row)
+            places.append((offset, message.length, sub))
+    if not rows:
+        raise CorruptInput("the file holds no GRIB message", expected="at least one", found=f"{len(data)} bytes")
+    return _table(rows, np.array(places, np.int64), url, member)
+
+
+def _messages(data: Buffer | mmap.mmap):
+    at = 0
+    while found := _START.search(data, at):
+        offset = found.start()
+        # Four letters in the bytes between messages are no message: there is an edition in the eighth byte.
+        if offset + 8 <= len(data) and data[offset + 7] not in (1, 2):
+            at = offset + 4
+            continue
+        message = walk(data, offset)
+        yield offset, message
+        at = offset + message.length
+
+
+def _row(view: memoryview, message: Message, sub: int) -> _Row:
+    quick = _quick(view, message.fields[sub], sub) if message.edition == 2 else None
+    if quick is not None:
+        return quick
+    found = header(view, sub)
+    return _Row(_named(view, sub), found.member, found.init_time, round(found.end_step * 3600))
+
+
+def _quick(view: memoryview, field: Field, sub: int) -> _Row | None:
+    """A row from the bytes of sections 1 and 4, or None where the template or a unit is not a common one."""
+    product = view[field.product.start : field.product.stop]
+    times = _TEMPLATES.get(int.from_bytes(product[7:9], "big"))
+    unit = UNIT_SECONDS.get(product[_UNIT])
+    forecast = int.from_bytes(product[_FORECAST_TIME : _FORECAST_TIME + 4], "big")
+    if times is None or unit is None or forecast >= 1 << 31:
+        return None
+    masked = bytearray(product)
+    masked[_FORECAST_TIME : _FORECAST_TIME + 4] = bytes(4)
+    if times.member is not None:
+        masked[times.member] = 0
+    if times.end is not None:
+        masked[times.end : times.end + 7] = bytes(7)
+    first = view[field.identification.start : field.identification.stop]
+    local = view[field.local.start : field.local.stop] if field.local else b""
+    signature = (view[6], bytes(first[5:12]), bytes(first[19:]), bytes(local), bytes(masked))
+    name = _names.get(signature)
+    if name is None:
+        name = _names.put(signature, _named(view, sub))
+    try:
+        init_time = datetime(int.from_bytes(first[12:14], "big"), *first[14:19], tzinfo=UTC)
+    except ValueError:
+        raise CorruptInput("the message has no valid reference time", expected="a date", found=first[12:19].hex()) from None
+    member = product[times.member] if name.has_member and times.member is not None else None
+    return _Row(name, member, init_time, forecast * unit + name.window)
+
+
+class _Names:
+    """Names by signature, shared by all threads: a dict of bounded size, emptied when it is full."""
+
+    limit = 20_000
+
+    def __init__(self) -> None:
+        self._known: dict[tuple, _Name] = {}
+
+    def get(self, signature: tuple) -> _Name | None:
+        return self._known.get(signature)
+
+    def put(self, signature: tuple, name: _Name) -> _Name:
+        if len(self._known) >= self.limit:
+            self._known.clear()
+        self._known[signature] = name
+        return name
+
+
+_names = _Names()
+
+
+def _named(view: memoryview, sub: int) -> _Name:
+    found = header(_headers_only(view), sub) if False else header(view, sub)
+    level = None if found.level == 0 and found.type_of_level not in LEVELS_FROM_ZERO else found.level
+    return _Name(
+        found.short_name,
+        found.type_of_level,
+        level,
+        found.step_type,
+        round((found.end_step - found.start_step) * 3600),
+        found.member is not None,
+    )

@@ -1,0 +1,206 @@
+"""The static part of a forecast cube, learnt from the headers of one run and kept in the lake.
+
+What does not change from run to run - grid, names, units, packing - is read from one message per variable
+and stored under ``templates/<recipe>/<digest>``: a JSON with the headers and, as the grid's description,
+one message as it came from the provider. Later runs are held against it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ..grids.from_grib import from_grib
+from ..grids.grid import Grid
+from ..lake.cubes import ArrayTemplate, Cube, CubeTemplate
+from ..lake.errors import CorruptInput, NotFound, UsageError
+from ..lake.partition import digest_json
+from ..lake.phase import Context
+from . import decode
+from .archive import Archive
+from .recipe import ForecastRecipe, Variable
+from .runs import lead_times
+
+_SHARD_BYTES = 384 * 2**20
+
+CELL_METHODS = {"accum": "lead_time: sum", "avg": "lead_time: mean", "max": "lead_time: maximum", "min": "lead_time: minimum"}
+"""CF cell_methods by kind of window; the window itself is in ``step_type`` and ``comment``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Learnt:
+    """What one message says of its variable."""
+
+    short_name: str
+    cf_name: str
+    long_name: str
+    units: str
+    type_of_level: str
+    step_type: str
+    packing_type: str
+
+
+@dataclass(frozen=True)
+class Template:
+    """Headers per variable and the message that describes the grid."""
+
+    variables: Mapping[str, Learnt]
+    message: bytes
+
+    @cached_property
+    def grid(self) -> Grid:
+        """The source's grid, in the order the messages hold their values."""
+        return from_grib(self.message)
+
+    def store(self, context: Context[ForecastRecipe]) -> None:
+        """Keep the template in the lake."""
+        base = _base(context.recipe)
+        context.lake.objects.put(f"{base}/grid.grib", self.message)
+        context.lake.objects.put(f"{base}/headers.json", orjson.dumps({n: asdict(v) for n, v in self.variables.items()}))
+
+    def cube(self, recipe: ForecastRecipe) -> CubeTemplate:
+        """The refined cube's structure."""
+        grid, _ = ordered(self.grid, recipe)
+        coordinates = {name: (dims, np.asarray(v), attrs) for name, (dims, v, attrs) in grid.coordinates().items()}
+        leads = lead_times(recipe)
+        coordinates["lead_time"] = (
+            ("lead_time",),
+            np.asarray(leads, dtype="int64"),
+            {"standard_name": "forecast_period", "long_name": "time since initialisation", "units": "hours", "dtype": "timedelta64[ns]"},
+        )
+        members = recipe.select.members
+        if members is not None:
+            coordinates["member"] = (
+                ("member",),
+                np.asarray(members, dtype="int16"),
+                {"standard_name": "realization", "long_name": "ensemble member (0 is the control)", "units": "1"},
+            )
+        levels = level_axis(recipe)
+        if levels:
+            coordinates["level"] = (("level",), np.asarray(levels, dtype="float64"), _level_attributes(self, recipe))
+        arrays = {v.name: self._array(v, recipe, grid, len(leads)) for v in recipe.select.variables}
+        attributes = {"title": recipe.title or recipe.name, "source": recipe.description, "attribution": recipe.attribution}
+        return CubeTemplate(
+            start=recipe.runs.start, interval=recipe.runs.interval, lead_time=leads, coordinates=coordinates,
+            arrays=arrays, attributes={k: v for k, v in attributes.items() if v},
+        )  # fmt: skip
+
+    def _array(self, variable: Variable, recipe: ForecastRecipe, grid: Grid, steps: int) -> ArrayTemplate:
+        dims, shape = ["lead_time"], [steps]
+        if recipe.select.members is not None:
+            dims, shape = [*dims, "member"], [*shape, len(recipe.select.members)]
+        if len(variable.levels) > 1:
+            dims, shape = [*dims, "level"], [*shape, len(variable.levels)]
+        outer = len(shape)
+        dims, shape = [*dims, *grid.dims], [*shape, *grid.shape]
+        side = recipe.layout.chunk
+        chunks = [1] * outer + [min(side, n) if side else n for n in grid.shape]
+        # A shard is what one task writes: all steps of one member, and of all its levels when that fits.
+        shards = [steps] + [1] * (outer - 1) + [_up(n, c) for n, c in zip(grid.shape, chunks[outer:], strict=True)]
+        if "level" in dims and 4 * steps * len(variable.levels) * grid.size <= _SHARD_BYTES:
+            shards[dims.index("level")] = len(variable.levels)
+        learnt = self.variables[variable.name]
+        attributes = {
+            "units": learnt.units,
+            "long_name": variable.long_name or learnt.long_name,
+            "standard_name": variable.standard_name,
+            "short_name": learnt.short_name,
+            "step_type": learnt.step_type,
+            "cell_methods": CELL_METHODS.get(variable.window or learnt.step_type, ""),
+            "type_of_level": learnt.type_of_level,
+            "grid_mapping": "spatial_ref",
+            "coordinates": "latitude longitude" if "latitude" not in grid.dims else "",
+            "keep_bits": variable.keep_bits,
+        }
+        return ArrayTemplate(
+            dims=tuple(dims), shape=tuple(shape), chunks=tuple(chunks), shards=tuple(shards),
+            attributes={k: v for k, v in attributes.items() if v not in ("", None)}, level=recipe.layout.compression_level,
+        )  # fmt: skip
+
+
+def ordered(grid: Grid, recipe: ForecastRecipe):
+    """The grid in the order the recipe's layout asks for, and the index that brings a field there."""
+    return grid.reorder(longitude=recipe.layout.longitude, latitude=recipe.layout.latitude)
+
+
+def level_axis(recipe: ForecastRecipe) -> tuple[float, ...]:
+    """Levels of the cube's level dimension, empty without one. All variables with levels share them."""
+    axes = {v.levels for v in recipe.select.variables if len(v.levels) > 1}
+    if len(axes) > 1:
+        raise UsageError(f"the variables of {recipe.name} have different levels", expected="the same levels for all", found=sorted(axes))
+    return next(iter(axes), ())
+
+
+def load(context: Context[ForecastRecipe], rows: pa.Table | None = None) -> Template:
+    """The recipe's template from the lake, or learnt from the messages of ``rows`` (read-only: not stored).
+
+    Raises ``NotFound`` when there is none and no rows to learn from.
+    """
+    base = _base(context.recipe)
+    try:
+        headers = orjson.loads(context.lake.objects.get(f"{base}/headers.json"))
+        message = context.lake.objects.get(f"{base}/grid.grib")
+        return Template({n: Learnt(**v) for n, v in headers.items()}, message)
+    except NotFound:
+        if rows is None:
+            raise NotFound(f"nothing was refined of {context.recipe.name} yet") from None
+        return learn(context, rows)
+
+
+def learn(context: Context[ForecastRecipe], rows: pa.Table) -> Template:
+    """Learn from one message per variable. Raises ``UsageError`` where variables differ in grid or a unit is
+    not the expected one, ``CorruptInput`` where a variable has no message."""
+    archive = Archive(context)
+    variables: dict[str, Learnt] = {}
+    grids: dict[str, str] = {}
+    message = b""
+    for variable in context.recipe.select.variables:
+        found = rows.filter(pc.equal(rows["variable"].cast(pa.string()), variable.name))
+        if not len(found):
+            raise CorruptInput(f"the run has no field of {variable.name}")
+        row = found.sort_by([("lead_time", "descending")]).slice(0, 1).to_pylist()[0]
+        store, key = archive.resolve(row["url"])
+        message = store.get_range(key, row["offset"], row["length"])
+        decode.verify(message)
+        header = decode.header(message, row["sub"])
+        if variable.units is not None and header.units != variable.units:
+            raise UsageError(f"{variable.name} has other units", expected=variable.units, found=header.units)
+        variables[variable.name] = Learnt(
+            header.short_name, header.cf_name, header.name, header.units, header.type_of_level, header.step_type, header.packing_type,
+        )  # fmt: skip
+        grids[from_grib(message).digest] = variable.name
+    if len(grids) > 1:
+        raise UsageError("the selected variables lie on different grids", expected="one grid", found=", ".join(grids.values()))
+    return Template(variables, message)
+
+
+def refined_path(recipe: ForecastRecipe, template: CubeTemplate) -> str:
+    """Where the refined cube of this layout lies in the lake."""
+    return f"cubes/{recipe.name}/refined/{template.digest.removeprefix('sha256:')[:12]}.icechunk"
+
+
+def refined_cube(context: Context[ForecastRecipe], template: CubeTemplate) -> Cube:
+    """The refined cube of this layout."""
+    return context.lake.cube(refined_path(context.recipe, template))
+
+
+def _base(recipe: ForecastRecipe) -> str:
+    select = recipe.part("select")["select"]
+    matched = ("name", "param", "level_type", "levels", "window", "units")
+    part = [recipe.part("source"), [{k: v[k] for k in matched} for v in select["variables"]]]
+    return f"templates/{recipe.name}/{digest_json(part).removeprefix('sha256:')[:12]}"
+
+
+def _level_attributes(template: Template, recipe: ForecastRecipe) -> dict[str, str]:
+    kinds = {template.variables[v.name].type_of_level for v in recipe.select.variables if len(v.levels) > 1}
+    if kinds == {"isobaricInhPa"}:
+        return {"standard_name": "air_pressure", "long_name": "pressure", "units": "hPa", "positive": "down"}
+    return {"long_name": ", ".join(sorted(kinds)), "units": "1"}
+
+
+def _up(n: int, chunk: int) -> int:
+    return -(-n // chunk) * chunk

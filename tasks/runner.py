@@ -1,0 +1,507 @@
+"""The phase runner: plan, select, batch, a bounded window of batches on an executor, settle, report."""
+
+import queue
+import random
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from . import kinds
+from .lake.errors import ErrorClass, ExitCode, LakeError
+from .lake.lake import Lake
+from .lake.ledger import SELECTED, Record, Select, State, state, utcnow
+from .lake.partition import Outcome, Output, Partition, Status
+from .lake.phase import Context, Phase, ScopePlan, Window
+from .lake.recipe import Recipe
+from .work import BUSY, Job, Leases, attempt, work
+
+MAX_ROUNDS = 3
+"""How often a partition is tried in one run of a phase, the first time included."""
+
+_POLL = 0.5
+_QUOTA_WAIT = 60.0
+
+
+class Handle(Protocol):
+    """A batch under way: what `concurrent.futures`, Dask and Prefect futures have in common here."""
+
+    def add_done_callback(self, fn: Callable[[Any], None]) -> Any:
+        """Call ``fn`` with the handle (or its like) when the batch is over."""
+        ...
+
+
+class Executor(Protocol):
+    """Where batches run."""
+
+    @property
+    def slots(self) -> int:
+        """How many batches run at once."""
+        ...
+
+    def submit(self, job: Job) -> Handle:
+        """Start a batch."""
+        ...
+
+    def result(self, handle: Any) -> tuple[Outcome, ...]:
+        """Outcomes of a batch that is over. Raises whatever kept it from having any: then it is lost."""
+        ...
+
+    def usable(self) -> str | None:
+        """None, or one sentence why no further batch can run (the scheduler is gone)."""
+        ...
+
+
+class Threads:
+    """Batches in threads of this process: ``--cluster none``."""
+
+    def __init__(self, slots: int = 2) -> None:
+        self.slots = slots
+        self._pool = ThreadPoolExecutor(slots, thread_name_prefix="batch")
+
+    def submit(self, job: Job) -> Handle:
+        """Start a batch."""
+        return self._pool.submit(work, job)
+
+    def result(self, handle: Any) -> tuple[Outcome, ...]:
+        """Outcomes of a batch that is over."""
+        return handle.result()
+
+    def usable(self) -> str | None:
+        """Threads are always usable."""
+        return None
+
+    def close(self) -> None:
+        """Wait for what runs and end the threads."""
+        self._pool.shutdown(cancel_futures=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a phase is run."""
+
+    select: Select = Select.MISSING
+    force: bool = False
+    flow_run_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of a plan: a partition and what the ledger says of it."""
+
+    partition: Partition
+    state: State
+    selected: bool
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run of a phase would do."""
+
+    phase: str
+    rows: tuple[Row, ...]
+    scopes: tuple[ScopePlan, ...]
+    settling: tuple[str, ...] = ()
+
+    @property
+    def selected(self) -> list[Partition]:
+        """The partitions that would run."""
+        return [row.partition for row in self.rows if row.selected]
+
+    @property
+    def nothing_to_do(self) -> bool:
+        """Whether neither a partition nor a settling is left."""
+        return not self.settling and not any(row.selected for row in self.rows)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What became of a phase."""
+
+    recipe: str
+    phase: str
+    status: str
+    exit_code: ExitCode
+    partitions: Mapping[str, int]
+    outputs: tuple[str, ...]
+    seconds: float
+    problems: tuple[str, ...] = ()
+    scopes: tuple[str, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """The report as the JSON object that ``--json`` prints."""
+        return {
+            "recipe": self.recipe, "phase": self.phase, "status": self.status, "exit_code": int(self.exit_code),
+            "partitions": dict(self.partitions), "outputs": list(self.outputs), "seconds": round(self.seconds, 3),
+            "problems": list(self.problems),
+        }  # fmt: skip
+
+
+class Progress:
+    """Told what happens while a phase runs; this one keeps quiet."""
+
+    def started(self, phase: str, total: int, total_bytes: int) -> None:
+        """Batches are about to be handed out."""
+
+    def finished(self, outcome: Outcome) -> None:
+        """A partition came to an end in this attempt."""
+
+    def said(self, sentence: str) -> None:
+        """Something a person should know now."""
+
+    def ended(self) -> None:
+        """The phase is over."""
+
+
+def plan_phase(lake: Lake, recipe: Recipe, name: str, window: Window, options: Options) -> Plan:
+    """Plan a phase: read-only."""
+    context = Context(lake, recipe)
+    phase = kinds.phase(recipe, name)
+    lake.forget()
+    plans = [phase.plan(context, scope) for scope in phase.scopes(context, window)]
+    rows: list[Row] = []
+    settling: list[str] = []
+    for plan in plans:
+        records = context.ledger.read_all(name, plan.scope)
+        rows_here = _rows(lake, plan, records, options)
+        rows.extend(rows_here)
+        if phase.settles and not any(r.selected for r in rows_here) and _all_over(plan, records):
+            over = {p.key: records[p.key] for p in plan.partitions}
+            partition = phase.settling(context, plan.scope, over)
+            record = records.get(partition.key)
+            there = record is None or lake.verified([record])[partition.key]
+            if state(record, partition, utcnow(), there) not in (State.DONE,):
+                settling.append(plan.scope)
+    return Plan(name, tuple(rows), tuple(plans), tuple(settling))
+
+
+def _rows(lake: Lake, plan: ScopePlan, records: Mapping[str, Record], options: Options) -> list[Row]:
+    known = [records[p.key] for p in plan.partitions if p.key in records]
+    there = lake.verified(r for r in known if r.status in (Status.DONE, Status.REJECTED))
+    now = utcnow()
+    rows = []
+    for partition in plan.partitions:
+        found = state(records.get(partition.key), partition, now, there.get(partition.key, True))
+        rows.append(Row(partition, found, options.force or found in SELECTED[options.select]))
+    return rows
+
+
+def _all_over(plan: ScopePlan, records: Mapping[str, Record]) -> bool:
+    over = (Status.DONE, Status.REJECTED)
+    return all(
+        p.key in records and records[p.key].status in over and records[p.key].fingerprint == p.fingerprint
+        for p in plan.partitions
+    )
+
+
+def run_phase(
+    lake: Lake,
+    recipe: Recipe,
+    name: str,
+    window: Window,
+    options: Options,
+    executor: Executor,
+    progress: Progress | None = None,
+) -> Report:
+    """Run a phase to its end and say what became of it. Raises ``LakeError`` for what is wrong with the call itself."""
+    begun = time.monotonic()
+    progress = progress or Progress()
+    context = Context(lake, recipe)
+    phase = kinds.phase(recipe, name)
+    lake.prepare()
+    plan = plan_phase(lake, recipe, name, window, options)
+    selected = plan.selected
+    run = _Run(context, phase, plan, options, executor, progress)
+    progress.started(name, len(selected), sum(p.bytes for p in selected))
+    try:
+        for scope in plan.scopes:
+            wanted = [p for p in scope.partitions if p.key in {s.key for s in selected}]
+            if wanted:
+                phase.prepare(context, scope.scope, wanted)
+        run.process(selected)
+        run.settle()
+    finally:
+        progress.ended()
+    return run.report(time.monotonic() - begun)
+
+
+@dataclass
+class _Run:
+    """One run of a phase: what is known of it so far."""
+
+    context: Context[Any]
+    phase: Phase[Any]
+    plan: Plan
+    options: Options
+    executor: Executor
+    progress: Progress
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    settled: dict[str, Outcome] = field(default_factory=dict)
+    outputs: list[Output] = field(default_factory=list)
+    by_others: set[str] = field(default_factory=set)
+
+    # -- partitions ------------------------------------------------------------------------------------
+
+    def process(self, selected: Sequence[Partition]) -> None:
+        """Hand out batches until every selected partition came to an end or its tries are used up."""
+        left = list(selected)
+        for number in range(1, MAX_ROUNDS + 1):
+            # A batch that was lost may hold one partition that kills its worker: from then on, one by one.
+            batches = self._batches(left) if number == 1 else [[p] for p in left]
+            self._window(batches)
+            left = [p for p in left if self._try_again(p)]
+            if not left or number == MAX_ROUNDS:
+                break
+            if reason := self.executor.usable():
+                self.progress.said(reason)
+                break
+            wait = self._wait(left, number)
+            if wait >= 1:
+                self.progress.said(f"{len(left)} partition(s) are tried again in {wait:.0f} s")
+            time.sleep(wait)
+        self._wait_for_others(selected)
+
+    def _batches(self, partitions: Iterable[Partition]) -> list[list[Partition]]:
+        batches: list[list[Partition]] = []
+        size = 0
+        # Fewer, larger batches cost less, but each slot should see a few of them for an even load.
+        partitions = list(partitions)
+        fair = max(1, -(-len(partitions) // (self.executor.slots * 2)))
+        limit = min(self.phase.batch_count, max(fair, self.phase.threads))
+        for partition in partitions:
+            if not batches or len(batches[-1]) >= limit or size + partition.bytes > self.phase.batch_bytes:
+                batches.append([])
+                size = 0
+            batches[-1].append(partition)
+            size += partition.bytes
+        return batches
+
+    def _window(self, batches: Iterable[Sequence[Partition]]) -> None:
+        """Run batches, twice as many under way as there are slots; futures are dropped as they end."""
+        over: queue.SimpleQueue[int] = queue.SimpleQueue()
+        under_way: dict[int, tuple[Any, Job]] = {}
+        waiting = deque(batches)
+        number = 0
+        recipe = self.context.recipe.model_dump(mode="json")
+        while waiting or under_way:
+            while waiting and len(under_way) < self.executor.slots * 2:
+                job = Job(
+                    self.context.lake.url, recipe, self.phase.name, tuple(waiting.popleft()), self.options.flow_run_id
+                )
+                try:
+                    handle = self.executor.submit(job)
+                except Exception as error:
+                    self._lost(job, error)
+                    continue
+                under_way[number] = (handle, job)
+                handle.add_done_callback(lambda _done, number=number: over.put(number))
+                number += 1
+            if not under_way:
+                continue
+            try:
+                done = over.get(timeout=5)
+            except queue.Empty:
+                if reason := self.executor.usable():
+                    for _, job in under_way.values():
+                        self._lost(job, LakeError(reason))
+                    return
+                continue
+            handle, job = under_way.pop(done)
+            try:
+                outcomes = self.executor.result(handle)
+            except Exception as error:
+                self._lost(job, error)
+                continue
+            for outcome in outcomes:
+                self._note(outcome)
+
+    def _note(self, outcome: Outcome) -> None:
+        self.outcomes[outcome.key] = outcome
+        if outcome.error_class != BUSY:
+            self.progress.finished(outcome)
+
+    def _lost(self, job: Job, error: Exception) -> None:
+        """A batch ended in no final state: what its workers recorded stands, the rest is lost."""
+        reason = f"its worker was lost ({type(error).__name__}: {(str(error).splitlines() or [''])[0]})"
+        ledger = self.context.ledger
+        for partition in job.partitions:
+            record = ledger.mark_lost(self.phase.name, partition.key, reason)
+            mine = record is not None and record.fingerprint == partition.fingerprint
+            if mine and record.status in (Status.DONE, Status.REJECTED, Status.FAILED):
+                self._note(
+                    Outcome(
+                        partition.key,
+                        record.status,
+                        record.error.error_class if record.error else None,
+                        record.error.message if record.error else None,
+                    )
+                )
+            else:
+                self._note(Outcome(partition.key, Status.LOST, str(ErrorClass.TRANSIENT), f"{partition.key}: {reason}"))
+
+    def _try_again(self, partition: Partition) -> bool:
+        outcome = self.outcomes.get(partition.key)
+        if outcome is None or outcome.status is Status.LOST:
+            return True
+        return outcome.status is Status.FAILED and outcome.error_class in (ErrorClass.TRANSIENT, ErrorClass.QUOTA)
+
+    def _wait(self, left: Sequence[Partition], number: int) -> float:
+        named = [self.outcomes[p.key].retry_after for p in left if p.key in self.outcomes]
+        asked = max((a for a in named if a is not None), default=0.0)
+        quota = any(self.outcomes[p.key].error_class == ErrorClass.QUOTA for p in left if p.key in self.outcomes)
+        if quota:
+            return max(asked, _QUOTA_WAIT if not asked else 0.0)
+        return max(asked, 0.5 * 3**number * random.uniform(0.7, 1.3))
+
+    def _wait_for_others(self, selected: Sequence[Partition]) -> None:
+        """Partitions that another flow holds: wait for it, and take over what it loses."""
+        held = {p.key: p for p in selected if (o := self.outcomes.get(p.key)) and o.error_class == BUSY}
+        if held:
+            self.progress.said(f"waiting for {len(held)} partition(s) that another flow works on")
+        while held:
+            time.sleep(_POLL)
+            free: list[Partition] = []
+            for key, partition in list(held.items()):
+                record = self.context.ledger.read(self.phase.name, key)
+                now = state(record, partition, utcnow())
+                if now is State.BUSY:
+                    continue
+                del held[key]
+                if now in (State.DONE, State.REJECTED):
+                    self.by_others.add(key)
+                    self._note(Outcome(key, Status.SKIPPED))
+                else:
+                    free.append(partition)
+            if free:
+                self._window([p] for p in free)
+                held.update({p.key: p for p in free if self.outcomes[p.key].error_class == BUSY})
+
+    # -- settling --------------------------------------------------------------------------------------
+
+    def settle(self) -> None:
+        """Settle every scope whose partitions are all over and whose settling is not on record yet."""
+        if not self.phase.settles:
+            return
+        self.context.lake.forget()
+        for plan in self.plan.scopes:
+            records = self.context.ledger.read_all(self.phase.name, plan.scope)
+            if not _all_over(plan, records):
+                continue
+            over = {p.key: records[p.key] for p in plan.partitions}
+            self._settle_scope(plan.scope, over)
+
+    def _settle_scope(self, scope: str, records: Mapping[str, Record]) -> None:
+        partition = self.phase.settling(self.context, scope, records)
+        ledger = self.context.ledger
+        with Leases(ledger, self.phase.name) as leases:
+            while True:
+                record = ledger.read(self.phase.name, partition.key)
+                there = record is None or self.context.lake.verified([record])[partition.key]
+                found = state(record, partition, utcnow(), there)
+                if record is not None and (found is State.DONE and not self.options.force):
+                    self.settled[scope] = Outcome(partition.key, Status.SKIPPED, held=record.held)
+                    self.outputs.extend(record.outputs)
+                    return
+                outcome = attempt(
+                    self.context, _Settling(self.phase, scope, records), partition, leases, self.options.flow_run_id
+                )
+                if outcome.error_class != BUSY:
+                    break
+                time.sleep(_POLL)
+        self.settled[scope] = outcome
+        record = ledger.read(self.phase.name, partition.key)
+        if record is not None:
+            self.outputs.extend(record.outputs)
+
+    # -- report ----------------------------------------------------------------------------------------
+
+    def report(self, seconds: float) -> Report:
+        """What became of the phase, with the exit code of the design."""
+        counts = dict.fromkeys(("planned", "skipped", "done", "failed", "lost", "rejected"), 0)
+        counts["planned"] = len(self.plan.rows)
+        problems: list[str] = []
+        transient = permanent = False
+        for row in self.plan.rows:
+            outcome = self.outcomes.get(row.partition.key)
+            status = outcome.status if outcome else _unselected(row.state)
+            counts[str(status)] += 1
+            if status in (Status.FAILED, Status.LOST):
+                passing = outcome is not None and (
+                    status is Status.LOST or outcome.error_class in (ErrorClass.TRANSIENT, ErrorClass.QUOTA)
+                )
+                transient |= passing
+                permanent |= not passing
+                problems.append(
+                    outcome.message
+                    if outcome and outcome.message
+                    else f"{row.partition.key} failed earlier; --select failed tries it again"
+                )
+        held = [o.held for o in self.settled.values() if o.held]
+        problems.extend(held)
+        for outcome in self.settled.values():
+            if outcome.status in (Status.FAILED, Status.LOST):
+                passing = outcome.error_class in (ErrorClass.TRANSIENT, ErrorClass.QUOTA)
+                transient |= passing
+                permanent |= not passing
+                problems.append(outcome.message or f"{outcome.key} failed")
+        if permanent:
+            status, code = "failed", ExitCode.FAILED
+        elif transient:
+            status, code = "incomplete", ExitCode.TRANSIENT
+        elif held:
+            status, code = "held", ExitCode.HELD
+        elif not self.settled_anew and not any(o.status is Status.DONE for o in self.outcomes.values()):
+            status, code = "nothing to do", ExitCode.DONE
+        else:
+            status, code = "done", ExitCode.DONE
+        outputs = self.outputs or [o for r in self._records() for o in r.outputs]
+        uris = tuple(dict.fromkeys(_public(o.uri) for o in outputs))
+        return Report(
+            self.context.recipe.name, self.phase.name, status, code, counts, uris, seconds,
+            tuple(dict.fromkeys(problems)), tuple(s.scope for s in self.plan.scopes),
+        )  # fmt: skip
+
+    @property
+    def settled_anew(self) -> bool:
+        """Whether any scope was settled in this run rather than found settled."""
+        return any(o.status is Status.DONE for o in self.settled.values())
+
+    def _records(self) -> list[Record]:
+        wanted = {row.partition.key for row in self.plan.rows}
+        records: list[Record] = []
+        for scope in self.plan.scopes:
+            records += [r for k, r in self.context.ledger.read_all(self.phase.name, scope.scope).items() if k in wanted]
+        return records
+
+
+class _Settling:
+    """The settling of a scope in the shape that `attempt` works on."""
+
+    def __init__(self, phase: Phase[Any], scope: str, records: Mapping[str, Record]) -> None:
+        self.name = phase.name
+        self._phase = phase
+        self._scope = scope
+        self._records = records
+
+    def process(self, context: Context[Any], _partition: Partition) -> Any:
+        return self._phase.settle(context, self._scope, self._records)
+
+
+def _unselected(found: State) -> Status:
+    """How a partition that was not selected counts."""
+    if found is State.REJECTED:
+        return Status.REJECTED
+    if found in (State.FAILED, State.RETRY):
+        return Status.FAILED
+    return Status.LOST if found is State.LOST else Status.SKIPPED
+
+
+def _public(uri: str) -> str:
+    """An output as a person or a program wants it: a key of the lake, or a cube's path without chunks."""
+    if uri.startswith("cube:"):
+        return uri.removeprefix("cube:").partition("#")[0]
+    if uri.startswith("fork:"):
+        return uri.removeprefix("fork:").partition("@")[0]
+    return uri
