@@ -7,7 +7,7 @@ from prefect import get_run_logger
 from prefect.artifacts import create_progress_artifact, create_table_artifact, update_progress_artifact
 
 from tasks.lake.partition import Outcome, Status
-from tasks.runner import Progress, Report
+from tasks.report import Progress, Report
 
 from .show import watching
 

@@ -5,6 +5,7 @@ import contextlib
 import sys
 import textwrap
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import orjson
@@ -12,7 +13,7 @@ import orjson
 from tasks.lake import recipe as recipes
 from tasks.lake.errors import ExitCode, LakeError, as_lake_error
 from tasks.lake.ledger import Select
-from tasks.runner import Progress, Report
+from tasks.report import Progress, Report
 
 from . import runtime
 from .phase import DEFAULT_LAKE, PhaseFailed, Request, plan, run
@@ -59,14 +60,26 @@ def parser(name: str) -> argparse.ArgumentParser:
         "stale: done once, but from other inputs or another recipe; all: everything not done",
     )  # fmt: skip
     what.add_argument("--force", action="store_true", help="do again what is done, too")
-    what.add_argument("--plan", action="store_true", help="print what would run - partitions, bytes, memory - and run nothing")
+    what.add_argument(
+        "--plan", action="store_true", help="print what would run - partitions, bytes, memory - and run nothing"
+    )
     where = made.add_argument_group("where")
-    where.add_argument("--lake", metavar="URL", default=DEFAULT_LAKE, help="the lake: a folder or s3://bucket/prefix?endpoint=... (default: %(default)s)")
     where.add_argument(
-        "--cluster", metavar="NAME", default="local",
-        help="local: a Dask cluster on this machine (default); none: threads of this process; tcp://HOST:PORT: a running scheduler",
-    )  # fmt: skip
-    where.add_argument("--no-prefect", action="store_true", help="run without Prefect: starts at once, records only in the lake")
+        "--lake",
+        metavar="URL",
+        default=DEFAULT_LAKE,
+        help="the lake: a folder or s3://bucket/prefix?endpoint=... (default: %(default)s)",
+    )
+    where.add_argument(
+        "--cluster",
+        metavar="NAME",
+        default="local",
+        help="local: a Dask cluster on this machine (default); none: threads of this process; "
+        "tcp://HOST:PORT: a running scheduler",
+    )
+    where.add_argument(
+        "--no-prefect", action="store_true", help="run without Prefect: starts at once, records only in the lake"
+    )
     made.add_argument("--json", action="store_true", help="print one JSON object, and nothing else, on standard output")
     return made
 
@@ -79,7 +92,12 @@ def main(name: str, argv: Sequence[str] | None = None) -> int:
     except LakeError as error:
         return _failed(name, arguments, error)
     except KeyboardInterrupt:
-        return _failed(name, arguments, LakeError("interrupted; what was finished is on record, the same command goes on from there"), 130)
+        return _failed(
+            name,
+            arguments,
+            LakeError("interrupted; what was finished is on record, the same command goes on from there"),
+            130,
+        )
     except BrokenPipeError:
         return 1
 
@@ -166,10 +184,7 @@ def _call(name: str, request: Request, cluster: str, reports: list[Report]) -> N
     from .phase import reported
 
     flow: Any = getattr(importlib.import_module(f"flows.{name}"), name)
-    parameters = {
-        "recipe": request.recipe, "run": request.run, "start": request.start, "end": request.end, "latest": request.latest,
-        "lake": request.lake, "select": request.select, "force": request.force, "cluster": cluster,
-    }  # fmt: skip
+    parameters = asdict(request) | {"cluster": cluster}
     with reported(reports.append), contextlib.suppress(PhaseFailed):
         flow(**parameters)
 
@@ -187,9 +202,17 @@ def _plan(name: str, names: Sequence[str], request: Request, as_json: bool) -> i
             break
     if as_json:
         rows = [
-            {"phase": p.phase, "partition": r.partition.key, "state": str(r.state), "runs": r.selected, "bytes": r.partition.bytes, "memory": r.partition.memory}
-            for p in plans for r in p.rows
-        ]  # fmt: skip
+            {
+                "phase": p.phase,
+                "partition": r.partition.key,
+                "state": str(r.state),
+                "runs": r.selected,
+                "bytes": r.partition.bytes,
+                "memory": r.partition.memory,
+            }
+            for p in plans
+            for r in p.rows
+        ]
         _print_json({"recipe": request.recipe, "flow": name, "plan": rows})
     else:
         from .show import plan_table
@@ -231,10 +254,12 @@ def _take_away(reports: Sequence[Report], request: Request) -> None:
     for uri in dict.fromkeys([*pages, *cubes, *files]):
         print(f"{base}/{uri}")
     recipe = reports[0].recipe
-    print(textwrap.dedent(f"""\
+    print(
+        textwrap.dedent(f"""\
 
         open a cube in Python:
-            from tasks.lake import open_cube; cube = open_cube({request.lake!r}, {recipe!r}, "refined")"""))
+            from tasks.lake import open_cube; cube = open_cube({request.lake!r}, {recipe!r}, "refined")""")
+    )
 
 
 def _failed(name: str, arguments: argparse.Namespace, error: BaseException, code: int | None = None) -> int:
@@ -242,7 +267,12 @@ def _failed(name: str, arguments: argparse.Namespace, error: BaseException, code
     code = int(failure.exit_code) if code is None else code
     if arguments.json:
         empty = dict.fromkeys(("planned", "skipped", "done", "failed", "lost", "rejected"), 0)
-        document: dict[str, Any] = {"recipe": arguments.recipe, "status": "error", "exit_code": code, "error": str(failure)}
+        document: dict[str, Any] = {
+            "recipe": arguments.recipe,
+            "status": "error",
+            "exit_code": code,
+            "error": str(failure),
+        }
         if name == "pipeline":
             document["phases"] = []
         else:

@@ -6,13 +6,16 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any
 
+from tasks.executor import Executor
 from tasks.forecasts.runs import parse_run
 from tasks.lake import recipe as recipes
 from tasks.lake.errors import ExitCode, LakeError
 from tasks.lake.lake import Lake
 from tasks.lake.ledger import Select
 from tasks.lake.phase import Window
-from tasks.runner import Executor, Options, Plan, Progress, Report, plan_phase, run_phase
+from tasks.plan import Options, Plan, plan_phase
+from tasks.report import Progress, Report
+from tasks.runner import run_phase
 
 from .runtime import executor, open_cluster
 
@@ -63,10 +66,18 @@ def plan(request: Request, name: str) -> Plan:
     return plan_phase(Lake(request.lake), recipes.load(request.recipe), name, request.window, request.options())
 
 
-def run(request: Request, name: str, place: Executor, progress: Progress | None = None, flow_run_id: str | None = None) -> Report:
+def run(
+    request: Request, name: str, place: Executor, progress: Progress | None = None, flow_run_id: str | None = None
+) -> Report:
     """Run a phase on an executor."""
     return run_phase(
-        Lake(request.lake), recipes.load(request.recipe), name, request.window, request.options(flow_run_id), place, progress
+        Lake(request.lake),
+        recipes.load(request.recipe),
+        name,
+        request.window,
+        request.options(flow_run_id),
+        place,
+        progress,
     )
 
 
@@ -103,4 +114,3 @@ def _when(text: str, hour: str) -> datetime:
     with contextlib.suppress(ValueError):
         return datetime.combine(date.fromisoformat(text), datetime.strptime(hour, "T%H").time(), UTC)
     return parse_run(text)
-

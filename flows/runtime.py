@@ -8,8 +8,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+from tasks.executor import Executor, Handle, Threads
 from tasks.lake.errors import LakeError, Unreachable, UsageError
-from tasks.runner import Executor, Handle, Threads
 from tasks.work import Job, work
 
 CLUSTERS = ("local", "none")
@@ -63,7 +63,11 @@ def open_cluster(name: str) -> Iterator[Place]:
     elif name.startswith(("tcp://", "tls://")):
         yield _existing(name)
     else:
-        raise UsageError(f"there is no cluster {name!r}", expected=f"one of {', '.join(CLUSTERS)} or tcp://HOST:PORT", found=repr(name))
+        raise UsageError(
+            f"there is no cluster {name!r}",
+            expected=f"one of {', '.join(CLUSTERS)} or tcp://HOST:PORT",
+            found=repr(name),
+        )
 
 
 @contextlib.contextmanager
@@ -220,7 +224,9 @@ def _answers(url: str) -> None:
     try:
         httpx.get(f"{url}/health", timeout=_HEALTH_TIMEOUT).raise_for_status()
     except httpx.HTTPError as error:
-        raise Unreachable(f"the Prefect server at {url} does not answer ({type(error).__name__}); --no-prefect runs without") from None
+        raise Unreachable(
+            f"the Prefect server at {url} does not answer ({type(error).__name__}); --no-prefect runs without"
+        ) from None
 
 
 def _flush() -> None:

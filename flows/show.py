@@ -9,7 +9,8 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 
 from tasks.lake.partition import Outcome, Status
-from tasks.runner import Plan, Progress, Report
+from tasks.plan import Plan
+from tasks.report import Progress, Report
 
 _watching: list[Progress] = []
 
@@ -86,7 +87,9 @@ def plan_table(plans: Iterable[Plan]) -> None:
     """What would run, per phase and partition, on standard output."""
     console = Console(file=sys.stdout)
     for plan in plans:
-        table = Table(title=f"{plan.phase}: {len(plan.selected)} of {len(plan.rows)} partition(s) would run", title_justify="left")
+        table = Table(
+            title=f"{plan.phase}: {len(plan.selected)} of {len(plan.rows)} partition(s) would run", title_justify="left"
+        )
         for name in ("partition", "state", "runs", "bytes", "memory"):
             table.add_column(name, justify="right" if name in ("bytes", "memory") else "left")
         for row in plan.rows:
@@ -95,6 +98,9 @@ def plan_table(plans: Iterable[Plan]) -> None:
         console.print(table)
         chosen = plan.selected
         peak = max((p.memory for p in chosen), default=0)
-        console.print(f"{plan.phase}: {size(sum(p.bytes for p in chosen))} to move, at most {size(peak)} of memory a worker", highlight=False)
+        console.print(
+            f"{plan.phase}: {size(sum(p.bytes for p in chosen))} to move, at most {size(peak)} of memory a worker",
+            highlight=False,
+        )
         for note in (n for s in plan.scopes for n in s.notes):
             console.print(note, highlight=False)

@@ -7,9 +7,9 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.task_runners import TaskRunner
 
+from .executor import Handle
 from .lake.errors import LakeError
 from .lake.partition import Outcome
-from .runner import Handle
 from .work import Job, work
 
 
@@ -33,7 +33,9 @@ class PrefectExecutor:
         self._runner.__enter__()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._runner.__exit__(kind, error, trace)
 
     def submit(self, job: Job) -> Handle:

@@ -4,196 +4,27 @@ import queue
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from . import kinds
+from .executor import Executor
 from .lake.errors import ErrorClass, ExitCode, LakeError
 from .lake.lake import Lake
-from .lake.ledger import SELECTED, Record, Select, State, state, utcnow
+from .lake.ledger import Record, State, state, utcnow
 from .lake.partition import Outcome, Output, Partition, Status
-from .lake.phase import Context, Phase, ScopePlan, Window
+from .lake.phase import Context, Phase, Window
 from .lake.recipe import Recipe
-from .work import BUSY, Job, Leases, attempt, work
+from .plan import Options, Plan, all_over, plan_phase
+from .report import Progress, Report
+from .work import BUSY, Job, Leases, attempt
 
 MAX_ROUNDS = 3
 """How often a partition is tried in one run of a phase, the first time included."""
 
 _POLL = 0.5
 _QUOTA_WAIT = 60.0
-
-
-class Handle(Protocol):
-    """A batch under way: what `concurrent.futures`, Dask and Prefect futures have in common here."""
-
-    def add_done_callback(self, fn: Callable[[Any], None]) -> Any:
-        """Call ``fn`` with the handle (or its like) when the batch is over."""
-        ...
-
-
-class Executor(Protocol):
-    """Where batches run."""
-
-    @property
-    def slots(self) -> int:
-        """How many batches run at once."""
-        ...
-
-    def submit(self, job: Job) -> Handle:
-        """Start a batch."""
-        ...
-
-    def result(self, handle: Any) -> tuple[Outcome, ...]:
-        """Outcomes of a batch that is over. Raises whatever kept it from having any: then it is lost."""
-        ...
-
-    def usable(self) -> str | None:
-        """None, or one sentence why no further batch can run (the scheduler is gone)."""
-        ...
-
-
-class Threads:
-    """Batches in threads of this process: ``--cluster none``."""
-
-    def __init__(self, slots: int = 2) -> None:
-        self.slots = slots
-        self._pool = ThreadPoolExecutor(slots, thread_name_prefix="batch")
-
-    def submit(self, job: Job) -> Handle:
-        """Start a batch."""
-        return self._pool.submit(work, job)
-
-    def result(self, handle: Any) -> tuple[Outcome, ...]:
-        """Outcomes of a batch that is over."""
-        return handle.result()
-
-    def usable(self) -> str | None:
-        """Threads are always usable."""
-        return None
-
-    def close(self) -> None:
-        """Wait for what runs and end the threads."""
-        self._pool.shutdown(cancel_futures=True)
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How a phase is run."""
-
-    select: Select = Select.MISSING
-    force: bool = False
-    flow_run_id: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One line of a plan: a partition and what the ledger says of it."""
-
-    partition: Partition
-    state: State
-    selected: bool
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a run of a phase would do."""
-
-    phase: str
-    rows: tuple[Row, ...]
-    scopes: tuple[ScopePlan, ...]
-    settling: tuple[str, ...] = ()
-
-    @property
-    def selected(self) -> list[Partition]:
-        """The partitions that would run."""
-        return [row.partition for row in self.rows if row.selected]
-
-    @property
-    def nothing_to_do(self) -> bool:
-        """Whether neither a partition nor a settling is left."""
-        return not self.settling and not any(row.selected for row in self.rows)
-
-
-@dataclass(frozen=True)
-class Report:
-    """What became of a phase."""
-
-    recipe: str
-    phase: str
-    status: str
-    exit_code: ExitCode
-    partitions: Mapping[str, int]
-    outputs: tuple[str, ...]
-    seconds: float
-    problems: tuple[str, ...] = ()
-    scopes: tuple[str, ...] = ()
-
-    def as_json(self) -> dict[str, Any]:
-        """The report as the JSON object that ``--json`` prints."""
-        return {
-            "recipe": self.recipe, "phase": self.phase, "status": self.status, "exit_code": int(self.exit_code),
-            "partitions": dict(self.partitions), "outputs": list(self.outputs), "seconds": round(self.seconds, 3),
-            "problems": list(self.problems),
-        }  # fmt: skip
-
-
-class Progress:
-    """Told what happens while a phase runs; this one keeps quiet."""
-
-    def started(self, phase: str, total: int, total_bytes: int) -> None:
-        """Batches are about to be handed out."""
-
-    def finished(self, outcome: Outcome) -> None:
-        """A partition came to an end in this attempt."""
-
-    def said(self, sentence: str) -> None:
-        """Something a person should know now."""
-
-    def ended(self) -> None:
-        """The phase is over."""
-
-
-def plan_phase(lake: Lake, recipe: Recipe, name: str, window: Window, options: Options) -> Plan:
-    """Plan a phase: read-only."""
-    context = Context(lake, recipe)
-    phase = kinds.phase(recipe, name)
-    lake.forget()
-    plans = [phase.plan(context, scope) for scope in phase.scopes(context, window)]
-    rows: list[Row] = []
-    settling: list[str] = []
-    for plan in plans:
-        records = context.ledger.read_all(name, plan.scope)
-        rows_here = _rows(lake, plan, records, options)
-        rows.extend(rows_here)
-        if phase.settles and not any(r.selected for r in rows_here) and _all_over(plan, records):
-            over = {p.key: records[p.key] for p in plan.partitions}
-            partition = phase.settling(context, plan.scope, over)
-            record = records.get(partition.key)
-            there = record is None or lake.verified([record])[partition.key]
-            if state(record, partition, utcnow(), there) not in (State.DONE,):
-                settling.append(plan.scope)
-    return Plan(name, tuple(rows), tuple(plans), tuple(settling))
-
-
-def _rows(lake: Lake, plan: ScopePlan, records: Mapping[str, Record], options: Options) -> list[Row]:
-    known = [records[p.key] for p in plan.partitions if p.key in records]
-    there = lake.verified(r for r in known if r.status in (Status.DONE, Status.REJECTED))
-    now = utcnow()
-    rows = []
-    for partition in plan.partitions:
-        found = state(records.get(partition.key), partition, now, there.get(partition.key, True))
-        rows.append(Row(partition, found, options.force or found in SELECTED[options.select]))
-    return rows
-
-
-def _all_over(plan: ScopePlan, records: Mapping[str, Record]) -> bool:
-    over = (Status.DONE, Status.REJECTED)
-    return all(
-        p.key in records and records[p.key].status in over and records[p.key].fingerprint == p.fingerprint
-        for p in plan.partitions
-    )
 
 
 def run_phase(
@@ -387,7 +218,8 @@ class _Run:
         self.context.lake.forget()
         for plan in self.plan.scopes:
             records = self.context.ledger.read_all(self.phase.name, plan.scope)
-            if not _all_over(plan, records):
+            now = {k for k, o in self.outcomes.items() if o.status in (Status.DONE, Status.REJECTED)}
+            if not all_over(plan, records, now):
                 continue
             over = {p.key: records[p.key] for p in plan.partitions}
             self._settle_scope(plan.scope, over)
@@ -457,7 +289,7 @@ class _Run:
         else:
             status, code = "done", ExitCode.DONE
         outputs = self.outputs or [o for r in self._records() for o in r.outputs]
-        uris = tuple(dict.fromkeys(_public(o.uri) for o in outputs))
+        uris = tuple(dict.fromkeys(public_uri(o.uri) for o in outputs))
         return Report(
             self.context.recipe.name, self.phase.name, status, code, counts, uris, seconds,
             tuple(dict.fromkeys(problems)), tuple(s.scope for s in self.plan.scopes),
@@ -496,12 +328,3 @@ def _unselected(found: State) -> Status:
     if found in (State.FAILED, State.RETRY):
         return Status.FAILED
     return Status.LOST if found is State.LOST else Status.SKIPPED
-
-
-def _public(uri: str) -> str:
-    """An output as a person or a program wants it: a key of the lake, or a cube's path without chunks."""
-    if uri.startswith("cube:"):
-        return uri.removeprefix("cube:").partition("#")[0]
-    if uri.startswith("fork:"):
-        return uri.removeprefix("fork:").partition("@")[0]
-    return uri

@@ -20,9 +20,9 @@ class Subject:
     values are NaN on purpose. ``lead_time`` holds hours; ``member`` and ``level`` are None without that
     dimension. ``latitude``/``longitude`` are degrees, 1-D for a rectilinear grid, else 2-D.
 
-    ``expected`` (lead_time, member, level) is False where the model produces no such field (a maximum at
-    step 0); None means that every field is expected. ``window_start`` (lead_time,) holds the hour at which
-    the window of an accumulated, averaged or extreme field begins; None means that all begin with the run.
+    Every (lead_time, member, level) of a subject is expected: steps at which the model does not produce the
+    variable are left out of it. ``window_start`` (lead_time,) holds the hour at which the window of an
+    accumulated, averaged or extreme field begins; None means that all begin with the run.
     """
 
     name: str
@@ -36,13 +36,7 @@ class Subject:
     latitude: np.ndarray
     longitude: np.ndarray
     attributes: Mapping[str, object] = field(default_factory=dict)
-    expected: np.ndarray | None = None
     window_start: np.ndarray | None = None
-
-    @property
-    def counted(self) -> np.ndarray:
-        """Boolean (lead_time, member, level): fields that are expected and there, so may be judged."""
-        return self.present if self.expected is None else self.present & self.expected
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +50,10 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a check says: a score (1 is faultless), the offending cells and one sentence."""
+    """What a check says: a score (1 is faultless), the offending cells and one sentence.
+
+    ``weight`` is that of the check, for the score of the run.
+    """
 
     check: str
     variable: str
@@ -64,6 +61,7 @@ class Finding:
     sentence: str
     cells: Sequence[Cell] = ()
     fatal: bool = False
+    weight: float = 1.0
 
 
 FIRST_FAULT = 0.1
@@ -76,7 +74,7 @@ class Check(Plugin):
     standard: ClassVar[bool] = True
     """Whether the check belongs to the default suite (then every field needs a default)."""
 
-    weight: float = Field(default=1.0, gt=0, description="Weight in the score of the run.")
+    weight: float = Field(default=1.0, gt=0, description="Exponent of its score: 1 counts in full, 0.5 half.")
     fatal: bool = Field(default=False, description="Whether any fault rejects the run whatever the score.")
 
     @abstractmethod
@@ -93,12 +91,12 @@ class Check(Plugin):
         fault fatal; so does the check's own ``fatal``.
         """
         if faulty is None or not faulty.any():
-            return Finding(self.type, subject.name, 1.0, sentence)
+            return Finding(self.type, subject.name, 1.0, sentence, weight=self.weight)
         where = np.argwhere(faulty)
         share = min(1.0, len(where) / max(of, 1))
         cells = tuple(cell(subject, *map(int, index)) for index in where)
         score = (1.0 - FIRST_FAULT) * (1.0 - share)
-        return Finding(self.type, subject.name, score, sentence, cells, fatal=self.fatal or unusable)
+        return Finding(self.type, subject.name, score, sentence, cells, self.fatal or unusable, self.weight)
 
 
 def cell(subject: Subject, time: int, member: int, level: int) -> Cell:
@@ -117,8 +115,8 @@ class CheckConfig(Strict):
     """Acceptance scale of a recipe: which checks run, and what score leads to which verdict."""
 
     accept_above: float = Field(default=0.95, ge=0, le=1)
-    flag_above: float = Field(default=0.8, ge=0, le=1, description="Between this and accept_above a run is published flagged.")
-    defaults: bool = Field(default=True, description="Whether the default suite runs; entries of 'run' replace or join it.")
+    flag_above: float = Field(default=0.8, ge=0, le=1, description="From here a run is published flagged.")
+    defaults: bool = Field(default=True, description="Run the default suite; entries of 'run' replace or join it.")
     run: tuple[checks.field, ...] = ()  # type: ignore[valid-type]
 
     @model_validator(mode="after")

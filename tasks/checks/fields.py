@@ -13,20 +13,20 @@ Index = tuple[int, int, int]
 
 def fields(subject: Subject) -> Iterator[tuple[Index, np.ndarray]]:
     """Every field that counts, as ((time, member, level), values of shape (y, x)), views not copies."""
-    for time, member, level in np.argwhere(subject.counted).tolist():
+    for time, member, level in np.argwhere(subject.present).tolist():
         yield (time, member, level), subject.values[time, member, level]
 
 
 def series(subject: Subject) -> Iterator[tuple[int, int, list[int]]]:
     """Every (member, level) with the time positions that count, in the order of the lead times."""
-    counted = subject.counted
-    for member, level in np.ndindex(counted.shape[1:]):
-        yield member, level, np.flatnonzero(counted[:, member, level]).tolist()
+    present = subject.present
+    for member, level in np.ndindex(present.shape[1:]):
+        yield member, level, np.flatnonzero(present[:, member, level]).tolist()
 
 
 def digests(subject: Subject) -> np.ndarray:
     """A 64-bit digest of the bits of each field, uint64 (lead_time, member, level); 0 where none counts."""
-    out = np.zeros(subject.counted.shape, np.uint64)
+    out = np.zeros(subject.present.shape, np.uint64)
     for index, values in fields(subject):
         out[index] = xxhash.xxh3_64_intdigest(np.ascontiguousarray(values).data)
     return out

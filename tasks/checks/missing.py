@@ -18,22 +18,22 @@ class Missing(Check):
 
     type: str = "missing"
     allowed: float = Field(default=0.0, ge=0, le=1, description="Share of points of a field that may be NaN.")
-    mask_change: float = Field(default=0.02, ge=0, le=1, description="Allowed change of the share for masked parameters.")
+    mask_change: float = Field(default=0.02, ge=0, le=1, description="Allowed change of a mask's share.")
 
     def run(self, subject: Subject) -> Finding:
-        share = np.zeros(subject.counted.shape)
+        share = np.zeros(subject.present.shape)
         for index, values in fields(subject):
             share[index] = np.count_nonzero(np.isnan(values)) / max(values.size, 1)
-        counted = subject.counted
-        total = int(np.count_nonzero(counted))
-        empty = counted & (share >= 1.0)
+        present = subject.present
+        total = int(np.count_nonzero(present))
+        empty = present & (share >= 1.0)
         allowed = np.full(share.shape, self.allowed)
         if "masked" in (traits(subject) or ()):
             for level in range(share.shape[2]):
-                filled = counted[:, :, level] & ~empty[:, :, level]
+                filled = present[:, :, level] & ~empty[:, :, level]
                 usual = float(np.median(share[:, :, level][filled])) if filled.any() else 0.0
                 allowed[:, :, level] = max(self.allowed, usual + self.mask_change)
-        faulty = empty | (counted & (share > allowed))
+        faulty = empty | (present & (share > allowed))
         if not faulty.any():
             return self.finding(subject, f"{subject.name}: no more values are missing than allowed in {total} fields.")
         worst = _worst(np.where(faulty, share, -1.0))

@@ -1,6 +1,7 @@
 """Completeness: every field that was expected is there."""
 
 import numpy as np
+from pydantic import Field
 
 from .check import Check, Finding, Subject, checks
 from .fields import others, place
@@ -10,16 +11,15 @@ from .fields import others, place
 class Present(Check):
     """Every expected (lead_time, member, level) has a field.
 
-    Fatal when more than ``allowed_share`` of them are absent: by default only when all are.
+    Fatal when none has, or more than ``unusable_share`` of them are absent.
     """
 
     type: str = "present"
-    allowed_share: float = 0.999999
+    unusable_share: float = Field(default=1.0, ge=0, le=1)
 
     def run(self, subject: Subject) -> Finding:
-        expected = np.ones_like(subject.present) if subject.expected is None else subject.expected
-        absent = expected & ~subject.present
-        total = int(np.count_nonzero(expected))
+        absent = ~subject.present
+        total = absent.size
         missing = int(np.count_nonzero(absent))
         if total == 0:
             return self.finding(subject, f"{subject.name}: no field is expected.")
@@ -29,5 +29,7 @@ class Present(Check):
             sentence = f"{subject.name}: none of {total} expected fields is there."
         else:
             first = tuple(int(i) for i in np.argwhere(absent)[0])
-            sentence = f"{subject.name} at {place(subject, first)}: the field is absent{others(absent)}, of {total} expected."
-        return self.finding(subject, sentence, absent, of=total, unusable=missing / total > self.allowed_share)
+            where = place(subject, first)  # type: ignore[arg-type]
+            sentence = f"{subject.name} at {where}: the field is absent{others(absent)}, of {total} expected."
+        unusable = missing == total or missing > self.unusable_share * total
+        return self.finding(subject, sentence, absent, of=total, unusable=unusable)

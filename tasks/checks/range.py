@@ -43,7 +43,7 @@ class Range(Check):
 
     def run(self, subject: Subject) -> Finding:
         bounds = self.bounds(subject)
-        faulty = np.zeros(subject.counted.shape, bool)
+        faulty = np.zeros(subject.present.shape, bool)
         worst: tuple[float, Index, str] | None = None
         largest_share = 0.0
         for index, values in fields(subject):
@@ -59,16 +59,17 @@ class Range(Check):
             excess = max(float(low) - smallest, largest - float(high))
             if worst is None or excess > worst[0]:
                 extreme = f"smallest {smallest:.4g}" if float(low) - smallest == excess else f"largest {largest:.4g}"
-                text = (
-                    f"{outside} value{'s' if outside > 1 else ''} outside {minimum:g}..{quantity(maximum, spelled(subject.units))}, "
-                    f"{extreme}"
-                )
-                worst = (excess, index, text)
-        total = int(np.count_nonzero(subject.counted))
+                bounds_said = f"{minimum:g}..{quantity(maximum, spelled(subject.units))}"
+                worst = (excess, index, f"{_values(outside)} outside {bounds_said}, {extreme}")
+        total = int(np.count_nonzero(subject.present))
         if worst is None:
             return self.finding(subject, f"{subject.name}: {total} fields lie within {_said(bounds, subject.units)}.")
         sentence = f"{subject.name} at {place(subject, worst[1])}: {worst[2]}{others(faulty)}."
         return self.finding(subject, sentence, faulty, of=total, unusable=largest_share > self.unusable_share)
+
+
+def _values(count: int) -> str:
+    return f"{count} value{'s' if count > 1 else ''}"
 
 
 def _said(bounds: list[tuple[float, float]], units: str) -> str:

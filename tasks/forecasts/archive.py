@@ -65,7 +65,9 @@ class Archive:
             base = _base(store)
             if url.startswith(base + "/"):
                 return store, url[len(base) + 1 :]
-        raise LakeError(f"{url} lies under none of the recipe's mirrors", expected=[_base(m) for m in self.mirrors], found=url)
+        raise LakeError(
+            f"{url} lies under none of the recipe's mirrors", expected=[_base(m) for m in self.mirrors], found=url
+        )
 
     @staticmethod
     def url(store: Objects, key: str) -> str:

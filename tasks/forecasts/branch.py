@@ -4,11 +4,13 @@ from collections.abc import Mapping
 
 import orjson
 
-from ..lake.cubes import Cube, CubeTemplate, RunEntry
+from ..lake.cube_template import CubeTemplate
+from ..lake.cubes import Cube
 from ..lake.errors import CorruptInput
 from ..lake.ledger import Record
 from ..lake.partition import Output, digest_json
 from ..lake.phase import Context
+from ..lake.run_axis import RunEntry
 from .recipe import ForecastRecipe
 from .runs import index_of, parse_run, steps_of
 
@@ -39,14 +41,18 @@ def entry(recipe: ForecastRecipe, scope: str, status: str) -> RunEntry:
     return RunEntry(index_of(recipe, run), status, last, last)
 
 
-def assemble(context: Context[ForecastRecipe], cube: Cube, template: CubeTemplate, scope: str, records: Mapping[str, Record]) -> str:
+def assemble(
+    context: Context[ForecastRecipe], cube: Cube, template: CubeTemplate, scope: str, records: Mapping[str, Record]
+) -> str:
     """Make sure that the run's branch holds exactly these partitions' results; its snapshot id."""
     wanted = digest(records)
     tip = cube.tip(f"run/{scope}")
     if tip is not None and tip[1].get("weatherlake_forks") == wanted:
         return tip[0]
     data = forks(context, records, cube)
-    return cube.assemble(scope, list(data.values()), template, entry(context.recipe, scope, "absent"), {"weatherlake_forks": wanted})
+    return cube.assemble(
+        scope, list(data.values()), template, entry(context.recipe, scope, "absent"), {"weatherlake_forks": wanted}
+    )
 
 
 def publish(
@@ -66,7 +72,11 @@ def publish(
     point(context, zone, cube)
     cube.drop_branch(scope)
     return [
-        Output(f"cube:{cube.path}#{cube.identity}/{record.metrics['shard']}", record.outputs[0].digest, record.outputs[0].bytes)
+        Output(
+            f"cube:{cube.path}#{cube.identity}/{record.metrics['shard']}",
+            record.outputs[0].digest,
+            record.outputs[0].bytes,
+        )
         for record in records.values()
     ]
 

@@ -35,7 +35,12 @@ class Export(Phase[ForecastRecipe]):
             inputs = _inputs(context, scope, exporter)
             part = exporter.model_dump(mode="json") | context.recipe.part("title", "attribution")
             partitions.append(
-                Partition(f"{scope}/{exporter.name}", fingerprint(self.version, part, inputs), inputs, {"export": exporter.name})
+                Partition(
+                    f"{scope}/{exporter.name}",
+                    fingerprint(self.version, part, inputs),
+                    inputs,
+                    {"export": exporter.name},
+                )
             )
         return ScopePlan(scope, tuple(partitions))
 

@@ -144,7 +144,9 @@ def _read_index(archive: Archive, file: SourceFile, partition: Partition) -> tup
     return table.cast(manifest.SCHEMA), [Input(file.index_url, meta.etag)]
 
 
-def _copy(context: Context[ForecastRecipe], archive: Archive, rows: pa.Table, partition: Partition) -> tuple[pa.Table, list[Output]]:
+def _copy(
+    context: Context[ForecastRecipe], archive: Archive, rows: pa.Table, partition: Partition
+) -> tuple[pa.Table, list[Output]]:
     """Copy the selected messages into the raw zone, a file a source file, and point the rows at the copies.
 
     Goes through a temporary file on disk in windows of 64 MiB, so that memory stays bounded.
@@ -174,7 +176,9 @@ def _copy(context: Context[ForecastRecipe], archive: Archive, rows: pa.Table, pa
     return rows, outputs
 
 
-def _gather(store: Objects, key: str, offsets: np.ndarray, lengths: np.ndarray, path: Path) -> tuple[np.ndarray, str, int]:
+def _gather(
+    store: Objects, key: str, offsets: np.ndarray, lengths: np.ndarray, path: Path
+) -> tuple[np.ndarray, str, int]:
     """Write the distinct messages at these ranges one after the other; their new offsets, digest and size."""
     spans = sorted({(int(o), int(n)) for o, n in zip(offsets, lengths, strict=True)})
     places: dict[int, int] = {}

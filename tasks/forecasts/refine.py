@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
-from ..lake.cubes import CubeTemplate
+from ..lake.cube_template import CubeTemplate
 from ..lake.errors import CorruptInput, UsageError
 from ..lake.ledger import Record
 from ..lake.partition import Input, Output, Partition, Produced, Status, digest_bytes, fingerprint
@@ -86,7 +86,15 @@ class Refine(Phase[ForecastRecipe]):
         array = structure.arrays[name]
         rows = run_manifest(context, scope)
         rows = _block_rows(rows.filter(pc.equal(rows["variable"].cast(pa.string()), name)), member, level)
-        slab = np.full((len(structure.lead_time), max(1, array.shards[_level_at(array.dims)]) if "level" in array.dims else 1, *template.grid.shape), np.nan, "float32")
+        slab = np.full(
+            (
+                len(structure.lead_time),
+                max(1, array.shards[_level_at(array.dims)]) if "level" in array.dims else 1,
+                *template.grid.shape,
+            ),
+            np.nan,
+            "float32",
+        )
         _fill(context, slab, rows, variable, template, structure, parse_run(scope), level)
         grid, order = ordered(template.grid, recipe)
         slab = order(slab)
@@ -220,4 +228,6 @@ def _agree(header: decode.Header, row: dict, learnt: Learnt, run, where: str) ->
         pairs["member"] = (row["member"], header.member)
     for what, (wanted, found) in pairs.items():
         if wanted != found:
-            raise CorruptInput(f"the index disagrees with the message at {where} on {what}", expected=wanted, found=found)
+            raise CorruptInput(
+                f"the index disagrees with the message at {where} on {what}", expected=wanted, found=found
+            )

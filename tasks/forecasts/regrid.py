@@ -1,5 +1,6 @@
 """Regrid a forecast: published fields times weights, into point-shaped chunks of a cube per target grid."""
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
@@ -10,7 +11,8 @@ from ..grids.apply import apply
 from ..grids.grid import Grid, from_spec
 from ..grids.spec import GridSpec
 from ..grids.weights import Weights, load_weights, make
-from ..lake.cubes import ArrayTemplate, Cube, CubeTemplate
+from ..lake.cube_template import ArrayTemplate, CubeTemplate
+from ..lake.cubes import Cube
 from ..lake.errors import ConflictError, CorruptInput
 from ..lake.lake import Lake
 from ..lake.ledger import Record
@@ -51,7 +53,10 @@ class Regrid(Phase[ForecastRecipe]):
             target = regridded_template(template, recipe, spec)
             for name, array in target.arrays.items():
                 inputs = tuple(Input(o.uri, o.digest) for o in record.outputs if _is_of(o, name))
-                part = {"grid": spec.model_dump(mode="json", exclude={"variables"}), "path": regridded_path(recipe, spec, target)}
+                part = {
+                    "grid": spec.model_dump(mode="json", exclude={"variables"}),
+                    "path": regridded_path(recipe, spec, target),
+                }
                 size = 4 * int(np.prod(source.arrays[name].shape))
                 partitions.append(
                     Partition(
@@ -102,7 +107,10 @@ class Regrid(Phase[ForecastRecipe]):
                     fields.nbytes,
                 ),
             ),
-            metrics={"fields": int(np.prod(values.shape[: -len(template.grid.shape)])), "shard": array.chunk_key(name, index, *[0] * len(array.dims))},
+            metrics={
+                "fields": int(np.prod(values.shape[: -len(template.grid.shape)])),
+                "shard": array.chunk_key(name, index, *[0] * len(array.dims)),
+            },
         )
 
     def settle(self, context: Context[ForecastRecipe], scope: str, records: Mapping[str, Record]) -> Produced:
@@ -130,13 +138,16 @@ def regridded_template(template: Template, recipe: ForecastRecipe, spec: GridSpe
     spatial = set(template.grid.dims) | {"latitude", "longitude", "spatial_ref"}
     coordinates = {n: c for n, c in source.coordinates.items() if n not in spatial}
     coordinates |= {n: (d, np.asarray(v), a) for n, (d, v, a) in grid.coordinates().items()}
-    arrays = {n: _array(a, grid, spec) for n, a in source.arrays.items() if spec.variables is None or n in spec.variables}
+    arrays = {
+        n: _array(a, grid, spec) for n, a in source.arrays.items() if spec.variables is None or n in spec.variables
+    }
     return CubeTemplate(source.start, source.interval, source.lead_time, coordinates, arrays, source.attributes)
 
 
 def regridded_path(recipe: ForecastRecipe, spec: GridSpec, target: CubeTemplate) -> str:
     """Where the cube of a target grid lies in the lake."""
-    return f"cubes/{recipe.name}/{spec.name}/{target.digest.removeprefix('sha256:')[:12]}-{spec.method}-{spec.tile}.icechunk"
+    digest = target.digest.removeprefix("sha256:")[:12]
+    return f"cubes/{recipe.name}/{spec.name}/{digest}-{spec.method}-{spec.tile}.icechunk"
 
 
 def weights_key(template: Template, recipe: ForecastRecipe, spec: GridSpec) -> str:
@@ -152,10 +163,8 @@ def store_weights(context: Context[ForecastRecipe], template: Template, spec: Gr
     if context.lake.objects.head(key) is None:
         source, _ = ordered(template.grid, context.recipe)
         data = make(source, from_spec(spec), spec.method).save()
-        try:
+        with contextlib.suppress(ConflictError):
             context.lake.objects.put_new(key, data)
-        except ConflictError:
-            pass
     return key
 
 
@@ -188,7 +197,9 @@ def _is_of(output: Output, variable: str) -> bool:
     return output.uri.startswith("cube:") and output.uri.partition("#")[2].split("/")[1] == variable
 
 
-def _conserves(template: Template, recipe: ForecastRecipe, spec: GridSpec, values: np.ndarray, fields: np.ndarray, key: str) -> None:
+def _conserves(
+    template: Template, recipe: ForecastRecipe, spec: GridSpec, values: np.ndarray, fields: np.ndarray, key: str
+) -> None:
     """A conservative method keeps the global mean of a complete global field."""
     source, _ = ordered(template.grid, recipe)
     target = from_spec(spec)
@@ -199,7 +210,12 @@ def _conserves(template: Template, recipe: ForecastRecipe, spec: GridSpec, value
     scale = np.abs(values).max() or 1.0
     worst = int(np.abs(after - before).argmax())
     if abs(after[worst] - before[worst]) > _CONSERVED * scale:
-        raise CorruptInput(f"{key}: regridding changed a global mean", partition=key, expected=float(before[worst]), found=float(after[worst]))
+        raise CorruptInput(
+            f"{key}: regridding changed a global mean",
+            partition=key,
+            expected=float(before[worst]),
+            found=float(after[worst]),
+        )
 
 
 def _complete(cube: Cube, target: CubeTemplate, scope: str, index: int) -> None:

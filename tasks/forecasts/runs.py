@@ -20,7 +20,9 @@ def parse_run(text: str) -> datetime:
     text = text.strip().removesuffix("Z")
     match = re.fullmatch(r"(\d{4}-\d{2}-\d{2}T\d{2})(:00(:00)?)?", text)
     if match is None:
-        raise UsageError(f"{text!r} is no run", expected="a UTC initialisation time such as 2026-11-20T00", found=repr(text))
+        raise UsageError(
+            f"{text!r} is no run", expected="a UTC initialisation time such as 2026-11-20T00", found=repr(text)
+        )
     try:
         return datetime.strptime(match[1], "%Y-%m-%dT%H").replace(tzinfo=UTC)
     except ValueError as error:
@@ -78,7 +80,9 @@ def ingested_scopes(context: Context[ForecastRecipe], window: Window) -> list[st
     ):
         known = {key.split("/", 1)[0] for key in context.ledger.read_all("ingest")}
         if not known:
-            raise UsageError(f"no run of {context.recipe.name} was ingested yet; start with: python -m flows.ingest {context.recipe.name}")
+            raise UsageError(
+                f"no run of {context.recipe.name} was ingested yet; start with: python -m flows.ingest {context.recipe.name}"
+            )
         return [max(known)]
     return scopes(context, window)
 
@@ -92,14 +96,20 @@ def latest(recipe: ForecastRecipe, now: datetime | None = None) -> datetime:
         steps = steps_of(recipe, run)
         if steps and run + timedelta(hours=recipe.source.latency(steps[-1])) <= now:
             return run
-    raise UsageError(f"{recipe.name} has no complete run yet", expected=f"one after {run_id(recipe.runs.start)}", found=f"now {run_id(now)}")
+    raise UsageError(
+        f"{recipe.name} has no complete run yet",
+        expected=f"one after {run_id(recipe.runs.start)}",
+        found=f"now {run_id(now)}",
+    )
 
 
 def _range(recipe: ForecastRecipe, window: Window) -> list[datetime]:
     start = window.start or recipe.runs.start
     end = window.end or latest(recipe)
     if end < start:
-        raise UsageError("the range of runs ends before it starts", expected=f"an end not before {run_id(start)}", found=run_id(end))
+        raise UsageError(
+            "the range of runs ends before it starts", expected=f"an end not before {run_id(start)}", found=run_id(end)
+        )
     first = max(0, -((recipe.runs.start - start) // recipe.runs.interval))
     runs = []
     run = recipe.runs.start + first * recipe.runs.interval

@@ -46,7 +46,9 @@ def rows_of(table: pa.Table, select: Select, step: int, members: Sequence[int] |
         if step in variable.not_at:
             continue
         found = table.filter(_mask(table, variable, members))
-        found = found.add_column(0, MANIFEST.field("variable"), pa.array([variable.name] * len(found)).dictionary_encode())
+        found = found.add_column(
+            0, MANIFEST.field("variable"), pa.array([variable.name] * len(found)).dictionary_encode()
+        )
         parts.append(found.cast(MANIFEST))
     chosen = pa.concat_tables(parts).combine_chunks() if parts else MANIFEST.empty_table()
     seen: dict[Field, int] = {}

@@ -16,7 +16,8 @@ import pyarrow.compute as pc
 
 from ..grids.from_grib import from_grib
 from ..grids.grid import Grid
-from ..lake.cubes import ArrayTemplate, Cube, CubeTemplate
+from ..lake.cube_template import ArrayTemplate, CubeTemplate
+from ..lake.cubes import Cube
 from ..lake.errors import CorruptInput, NotFound, UsageError
 from ..lake.partition import digest_json
 from ..lake.phase import Context
@@ -27,7 +28,12 @@ from .runs import lead_times
 
 _SHARD_BYTES = 384 * 2**20
 
-CELL_METHODS = {"accum": "lead_time: sum", "avg": "lead_time: mean", "max": "lead_time: maximum", "min": "lead_time: minimum"}
+CELL_METHODS = {
+    "accum": "lead_time: sum",
+    "avg": "lead_time: mean",
+    "max": "lead_time: maximum",
+    "min": "lead_time: minimum",
+}
 """CF cell_methods by kind of window; the window itself is in ``step_type`` and ``comment``."""
 
 
@@ -60,7 +66,9 @@ class Template:
         """Keep the template in the lake."""
         base = _base(context.recipe)
         context.lake.objects.put(f"{base}/grid.grib", self.message)
-        context.lake.objects.put(f"{base}/headers.json", orjson.dumps({n: asdict(v) for n, v in self.variables.items()}))
+        context.lake.objects.put(
+            f"{base}/headers.json", orjson.dumps({n: asdict(v) for n, v in self.variables.items()})
+        )
 
     def cube(self, recipe: ForecastRecipe) -> CubeTemplate:
         """The refined cube's structure."""
@@ -70,7 +78,12 @@ class Template:
         coordinates["lead_time"] = (
             ("lead_time",),
             np.asarray(leads, dtype="int64"),
-            {"standard_name": "forecast_period", "long_name": "time since initialisation", "units": "hours", "dtype": "timedelta64[ns]"},
+            {
+                "standard_name": "forecast_period",
+                "long_name": "time since initialisation",
+                "units": "hours",
+                "dtype": "timedelta64[ns]",
+            },
         )
         members = recipe.select.members
         if members is not None:
@@ -83,7 +96,11 @@ class Template:
         if levels:
             coordinates["level"] = (("level",), np.asarray(levels, dtype="float64"), _level_attributes(self, recipe))
         arrays = {v.name: self._array(v, recipe, grid, len(leads)) for v in recipe.select.variables}
-        attributes = {"title": recipe.title or recipe.name, "source": recipe.description, "attribution": recipe.attribution}
+        attributes = {
+            "title": recipe.title or recipe.name,
+            "source": recipe.description,
+            "attribution": recipe.attribution,
+        }
         return CubeTemplate(
             start=recipe.runs.start, interval=recipe.runs.interval, lead_time=leads, coordinates=coordinates,
             arrays=arrays, attributes={k: v for k, v in attributes.items() if v},
@@ -117,9 +134,13 @@ class Template:
             "keep_bits": variable.keep_bits,
         }
         return ArrayTemplate(
-            dims=tuple(dims), shape=tuple(shape), chunks=tuple(chunks), shards=tuple(shards),
-            attributes={k: v for k, v in attributes.items() if v not in ("", None)}, level=recipe.layout.compression_level,
-        )  # fmt: skip
+            dims=tuple(dims),
+            shape=tuple(shape),
+            chunks=tuple(chunks),
+            shards=tuple(shards),
+            attributes={k: v for k, v in attributes.items() if v not in ("", None)},
+            level=recipe.layout.compression_level,
+        )
 
 
 def ordered(grid: Grid, recipe: ForecastRecipe):
@@ -131,7 +152,11 @@ def level_axis(recipe: ForecastRecipe) -> tuple[float, ...]:
     """Levels of the cube's level dimension, empty without one. All variables with levels share them."""
     axes = {v.levels for v in recipe.select.variables if len(v.levels) > 1}
     if len(axes) > 1:
-        raise UsageError(f"the variables of {recipe.name} have different levels", expected="the same levels for all", found=sorted(axes))
+        raise UsageError(
+            f"the variables of {recipe.name} have different levels",
+            expected="the same levels for all",
+            found=sorted(axes),
+        )
     return next(iter(axes), ())
 
 
@@ -170,11 +195,19 @@ def learn(context: Context[ForecastRecipe], rows: pa.Table) -> Template:
         if variable.units is not None and header.units != variable.units:
             raise UsageError(f"{variable.name} has other units", expected=variable.units, found=header.units)
         variables[variable.name] = Learnt(
-            header.short_name, header.cf_name, header.name, header.units, header.type_of_level, header.step_type, header.packing_type,
-        )  # fmt: skip
+            short_name=header.short_name,
+            cf_name=header.cf_name,
+            long_name=header.name,
+            units=header.units,
+            type_of_level=header.type_of_level,
+            step_type=header.step_type,
+            packing_type=header.packing_type,
+        )
         grids[from_grib(message).digest] = variable.name
     if len(grids) > 1:
-        raise UsageError("the selected variables lie on different grids", expected="one grid", found=", ".join(grids.values()))
+        raise UsageError(
+            "the selected variables lie on different grids", expected="one grid", found=", ".join(grids.values())
+        )
     return Template(variables, message)
 
 

@@ -1,6 +1,7 @@
 """Validate a forecast: checks on the run's branch, a verdict, and publication when it allows it."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -103,12 +104,19 @@ class Validate(Phase[ForecastRecipe]):
         outputs.append(Output(key, digest_bytes(page), len(page)))
         held = None
         if verdict.state in PUBLISHED:
-            metadata = {"run": scope, "verdict": verdict.state, "score": verdict.score, "reasons": list(verdict.reasons)}
+            metadata = {
+                "run": scope,
+                "verdict": verdict.state,
+                "score": verdict.score,
+                "reasons": list(verdict.reasons),
+            }
             refined = refined_records(context, scope)
             outputs += publish(context, cube, "refined", structure, scope, refined, verdict.state, metadata)
         else:
             reasons = "; ".join(verdict.reasons[:3])
-            held = f"run {scope} of {recipe.name} is held back, {verdict.state} with score {verdict.score:.3f}: {reasons}"
+            held = (
+                f"run {scope} of {recipe.name} is held back, {verdict.state} with score {verdict.score:.3f}: {reasons}"
+            )
         return Produced(outputs=tuple(outputs), metrics={"verdict": verdict.state, "score": verdict.score}, held=held)
 
 
@@ -177,7 +185,11 @@ def _subject(context: Context[ForecastRecipe], template: Template, scope: str, n
     variable = next(v for v in recipe.select.variables if v.name == name)
     present = _present(run_manifest(context, scope), recipe, variable, structure.lead_time)
     # What the model does not produce at a step is no fault of the run: those steps are left out.
-    expected = [i for i, step in enumerate(structure.lead_time) if step not in variable.not_at and step in steps_of(recipe, parse_run(scope))]
+    expected = [
+        i
+        for i, step in enumerate(structure.lead_time)
+        if step not in variable.not_at and step in steps_of(recipe, parse_run(scope))
+    ]
     coordinates = structure.coordinates
     return Subject(
         name=name,
@@ -209,10 +221,7 @@ def _store_verdict(context: Context[ForecastRecipe], scope: str, verdict: Verdic
 
 
 def _as_json(finding: Finding) -> dict[str, Any]:
-    return {
-        "check": finding.check, "variable": finding.variable, "score": finding.score, "sentence": finding.sentence,
-        "cells": [[c.lead_time, c.member, c.level] for c in finding.cells], "fatal": finding.fatal, "weight": finding.weight,
-    }  # fmt: skip
+    return asdict(finding) | {"cells": [[c.lead_time, c.member, c.level] for c in finding.cells]}
 
 
 def _from_json(value: Mapping[str, Any]) -> Finding:

@@ -1,0 +1,214 @@
+"""Exporter ``netcdf``: a run, or a part of it, as one CF NetCDF-4 file."""
+
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import xarray as xr
+from pydantic import Field, field_validator
+
+from ..lake.errors import UsageError
+from .exporter import Exporter, exporters
+from .fields import Horizontal, fields, horizontal, init_time, lead_hours, steps_at, utc_text, valid_times
+
+CONVENTIONS = "CF-1.11"
+_CHUNK_BYTES = 4 * 2**20
+_ROUNDING = 1e-5  # degrees: longitudes kept as float32 are off by up to 2e-5 / 2
+
+_HIDDEN = ("coordinates", "grid_mapping", "_FillValue", "missing_value", "keep_bits")
+"""Attributes of a cube's variable that the writer sets itself, or that say nothing of the file's content."""
+
+_AXES: dict[str, dict[str, str]] = {
+    "latitude": {"standard_name": "latitude", "long_name": "latitude", "units": "degrees_north"},
+    "longitude": {"standard_name": "longitude", "long_name": "longitude", "units": "degrees_east"},
+}
+"""CF attributes where the cube has none."""
+
+
+class BoundingBox(tuple[float, float, float, float]):
+    """West, south, east, north in degrees; a west greater than east crosses the date line."""
+
+
+def check_bbox(value: tuple[float, float, float, float] | None) -> tuple[float, float, float, float] | None:
+    """A pydantic validator for boxes of west, south, east, north in degrees that may cross the date line."""
+    if value is not None:
+        west, south, east, north = value
+        if not (-360 <= west <= 360 and -360 <= east <= 360 and abs(east - west) <= 360 and west != east and -90 <= south < north <= 90):
+            raise ValueError("must be west, south, east, north in degrees with south < north; west > east crosses the date line")
+    return value
+
+
+def window(grid: Horizontal, bbox: tuple[float, float, float, float]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows and columns (intp) of the cells whose centres lie in a box, and the longitudes in degrees that
+    belong to them, counted from ``west`` upwards so that they do not jump.
+
+    On a curvilinear grid the smallest rectangle of rows and columns that holds all of them; cells outside
+    the box stay in it. Raises ``UsageError`` when no cell lies in the box.
+    """
+    west, south, east, north = bbox
+    width = east - west if east > west else east - west + 360
+    offset = np.mod(grid.longitude - west + _ROUNDING, 360) - _ROUNDING
+    in_x = offset <= width + _ROUNDING
+    in_y = (grid.latitude >= south - _ROUNDING) & (grid.latitude <= north + _ROUNDING)
+    if grid.regular:
+        rows, columns = np.flatnonzero(in_y), np.flatnonzero(in_x)
+        columns = columns[np.argsort(offset[columns], kind="stable")]
+        if grid.longitude.size > 1 and grid.longitude[0] > grid.longitude[-1] and grid.longitude[0] - grid.longitude[-1] < 360:
+            columns = columns if np.all(np.diff(grid.longitude) > 0) else columns[::-1]
+    else:
+        both = in_x & in_y
+        rows, columns = (np.arange(a.min(), a.max() + 1) if a.size else a for a in np.nonzero(both))
+    if not rows.size or not columns.size:
+        raise UsageError("the box holds no cell of the grid", expected=grid.describe(), found=f"west {west:g}, south {south:g}, east {east:g}, north {north:g}")
+    if grid.regular:
+        return rows, columns, west + offset[columns]
+    return rows, columns, (west + offset)[np.ix_(rows, columns)]
+
+
+@exporters.register("netcdf")
+class NetCDF(Exporter):
+    """A run as one NetCDF-4 file, CF-1.11, zlib-compressed.
+
+    Dimensions of a variable: ``[member] time [level] latitude longitude`` (or ``y x``); ``time`` is the
+    valid time, ``lead_time(time)`` the forecast period in hours, ``init_time`` a scalar. The file holds
+    no history and no time of writing: the same input gives the same bytes with the same libraries
+    (NetCDF-4 notes the versions of netCDF and HDF5 in ``_NCProperties``).
+    """
+
+    type: Literal["netcdf"] = "netcdf"
+    variables: tuple[str, ...] | None = Field(default=None, description="Variables to export; all when absent.")
+    bbox: tuple[float, float, float, float] | None = Field(
+        default=None, description="West, south, east, north in degrees; west > east crosses the date line."
+    )
+    steps: tuple[float, ...] | None = Field(default=None, min_length=1, description="Lead times in hours; all when absent.")
+    complevel: int = Field(default=4, ge=1, le=9, description="zlib level.")
+
+    _box = field_validator("bbox")(check_bbox)
+
+    def render(self, run: xr.Dataset, folder: Path) -> list[Path]:
+        import netCDF4
+
+        arrays = fields(run, self.variables)
+        if not arrays:
+            raise UsageError("the run has no gridded variable to export")
+        if self.steps is not None:
+            places = sorted(steps_at(run, self.steps))
+            run = run.isel(lead_time=places)
+            arrays = [a.isel(lead_time=_compact(np.array(places))) for a in arrays]
+        path = folder / f"{self.name}.nc"
+        with netCDF4.Dataset(path, "w", format="NETCDF4") as out:
+            out.setncatts(_global_attributes(run))
+            grid, cut = self._write_grid(out, run)
+            _write_times(out, run)
+            for array in arrays:
+                self._write_array(out, array.isel(cut), grid, run)
+        return [path]
+
+    def _write_grid(self, out: Any, run: xr.Dataset) -> tuple[Horizontal, dict[str, Any]]:
+        """Write the horizontal coordinates; return the grid and the selection that cuts an array to the box."""
+        grid = horizontal(run)
+        latitude, longitude, cut = grid.latitude, grid.longitude, {}
+        if self.bbox is not None:
+            rows, columns, longitude = window(grid, self.bbox)
+            latitude = grid.latitude[rows] if grid.regular else grid.latitude[np.ix_(rows, columns)]
+            cut = {grid.y: _compact(rows), grid.x: _compact(columns)}
+        shape = (len(latitude), len(longitude)) if grid.regular else latitude.shape
+        for dim, size in zip((grid.y, grid.x), shape, strict=True):
+            out.createDimension(dim, size)
+        for name, values in (("latitude", latitude), ("longitude", longitude)):
+            dims = run[name].dims
+            _put(out, name, values.astype(run[name].dtype if run[name].dtype.kind == "f" else "f8"), dims, _AXES[name] | run[name].attrs)
+        for dim in (grid.y, grid.x):
+            if dim in run.coords and dim not in ("latitude", "longitude"):
+                coordinate = run[dim].isel({dim: cut[dim]}) if cut else run[dim]
+                _put(out, dim, coordinate.values, (dim,), coordinate.attrs)
+        return grid, cut
+
+    def _write_array(self, out: Any, array: xr.DataArray, grid: Horizontal, run: xr.Dataset) -> None:
+        front = [d for d in array.dims if d not in ("lead_time", "level", grid.y, grid.x)]
+        array = array.transpose(*front, "lead_time", *(d for d in ("level",) if d in array.dims), grid.y, grid.x)
+        for dim in (d for d in array.dims if d not in ("lead_time", grid.y, grid.x)):
+            _put_outer(out, str(dim), array)
+        dims = tuple("time" if d == "lead_time" else str(d) for d in array.dims)
+        floating = array.dtype.kind == "f"
+        variable = out.createVariable(
+            str(array.name), array.dtype, dims, compression="zlib", complevel=self.complevel, shuffle=True,
+            chunksizes=_chunks(array), fill_value=array.dtype.type(np.nan) if floating else None,
+        )  # fmt: skip
+        variable.setncatts(_attributes(array))
+        extra = ["init_time", "lead_time", *(() if grid.regular else ("latitude", "longitude"))]
+        variable.setncattr("coordinates", " ".join(extra))
+        mapping = array.attrs.get("grid_mapping") or array.encoding.get("grid_mapping")
+        if mapping and mapping in run.variables:
+            if mapping not in out.variables:
+                out.createVariable(mapping, "i4", ()).setncatts(_clean(run[mapping].attrs))
+            variable.setncattr("grid_mapping", mapping)
+        for index in _slabs(array, grid):
+            variable[index] = array[index].values
+
+
+def _slabs(array: xr.DataArray, grid: Horizontal) -> Iterator[tuple[Any, ...]]:
+    """Indices of what is read at once: all lead times of one member and level, as a cube's shards lie."""
+    whole = ("lead_time", grid.y, grid.x)
+    return product(*([slice(None)] if d in whole else range(array.sizes[d]) for d in array.dims))  # type: ignore[return-value]
+
+
+def _chunks(array: xr.DataArray) -> list[int]:
+    """One map a chunk, halved until it fits."""
+    chunks = [1] * (array.ndim - 2) + [max(1, n) for n in array.shape[-2:]]
+    while np.prod(chunks) * array.dtype.itemsize > _CHUNK_BYTES:
+        at = -2 if chunks[-2] >= chunks[-1] else -1
+        chunks[at] = -(-chunks[at] // 2)
+    return chunks
+
+
+def _write_times(out: Any, run: xr.Dataset) -> None:
+    start = init_time(run)
+    out.createDimension("time", run.sizes["lead_time"])
+    clock = {"units": "seconds since 1970-01-01 00:00:00", "calendar": "standard"}
+    seconds = valid_times(run).astype("int64")
+    _put(out, "time", seconds, ("time",), {"standard_name": "time", "long_name": "time for which the forecast holds", "axis": "T"} | clock)
+    _put(out, "lead_time", lead_hours(run), ("time",), {"standard_name": "forecast_period", "long_name": "time since initialisation", "units": "hours"})
+    _put(out, "init_time", start.astype("int64"), (), {"standard_name": "forecast_reference_time", "long_name": "initialisation time of the run"} | clock)
+
+
+def _put_outer(out: Any, dim: str, array: xr.DataArray) -> None:
+    if dim in out.dimensions:
+        return
+    out.createDimension(dim, array.sizes[dim])
+    if dim in array.coords:
+        values = array[dim].values
+        _put(out, dim, values.astype(object) if values.dtype.kind in "UO" else values, (dim,), array[dim].attrs)
+
+
+def _put(out: Any, name: str, values: np.ndarray, dims: tuple[Any, ...], attrs: Any) -> None:
+    kind = str if values.dtype.kind == "O" else values.dtype
+    variable = out.createVariable(name, kind, dims)
+    variable.setncatts(_clean(attrs))
+    variable[...] = values
+
+
+def _global_attributes(run: xr.Dataset) -> dict[str, Any]:
+    kept = {k: v for k, v in _clean(run.attrs).items() if k.lower() not in ("history", "conventions")}
+    return {"Conventions": CONVENTIONS, **kept, "init_time": utc_text(init_time(run))}
+
+
+def _attributes(array: xr.DataArray) -> dict[str, Any]:
+    attrs = {k: v for k, v in _clean(array.attrs).items() if k not in _HIDDEN}
+    if "cell_methods" in attrs:
+        attrs["cell_methods"] = attrs["cell_methods"].replace("lead_time:", "time:")
+    return attrs
+
+
+def _clean(attrs: Any) -> dict[str, Any]:
+    """Attributes that NetCDF can hold; empty ones and nested ones are left out."""
+    return {str(k): v for k, v in attrs.items() if isinstance(v, (str, int, float, np.generic, np.ndarray, list)) and v is not None and not (isinstance(v, str) and not v) and not isinstance(v, bool) and k not in ("dtype", "_ARRAY_DIMENSIONS")}
+
+
+def _compact(places: np.ndarray) -> slice | np.ndarray:
+    """A slice where the places follow each other, which reads fewer chunks at less cost."""
+    if len(places) and np.array_equal(places, np.arange(places[0], places[0] + len(places))):
+        return slice(int(places[0]), int(places[0]) + len(places))
+    return places

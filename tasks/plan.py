@@ -1,0 +1,96 @@
+"""What a run of a phase would do: partitions, what the ledger says of them, and which are selected. Read-only."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from . import kinds
+from .lake.lake import Lake
+from .lake.ledger import SELECTED, Record, Select, State, state, utcnow
+from .lake.partition import Partition, Status
+from .lake.phase import Context, ScopePlan, Window
+from .lake.recipe import Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a phase is run."""
+
+    select: Select = Select.MISSING
+    force: bool = False
+    flow_run_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of a plan: a partition and what the ledger says of it."""
+
+    partition: Partition
+    state: State
+    selected: bool
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run of a phase would do."""
+
+    phase: str
+    rows: tuple[Row, ...]
+    scopes: tuple[ScopePlan, ...]
+    settling: tuple[str, ...] = ()
+
+    @property
+    def selected(self) -> list[Partition]:
+        """The partitions that would run."""
+        return [row.partition for row in self.rows if row.selected]
+
+    @property
+    def nothing_to_do(self) -> bool:
+        """Whether neither a partition nor a settling is left."""
+        return not self.settling and not any(row.selected for row in self.rows)
+
+
+def plan_phase(lake: Lake, recipe: Recipe, name: str, window: Window, options: Options) -> Plan:
+    """Plan a phase: read-only."""
+    context = Context(lake, recipe)
+    phase = kinds.phase(recipe, name)
+    lake.forget()
+    plans = [phase.plan(context, scope) for scope in phase.scopes(context, window)]
+    rows: list[Row] = []
+    settling: list[str] = []
+    for plan in plans:
+        records = context.ledger.read_all(name, plan.scope)
+        rows_here = _rows(lake, plan, records, options)
+        rows.extend(rows_here)
+        if phase.settles and not any(r.selected for r in rows_here) and all_over(plan, records):
+            over = {p.key: records[p.key] for p in plan.partitions}
+            partition = phase.settling(context, plan.scope, over)
+            record = records.get(partition.key)
+            there = record is None or lake.verified([record])[partition.key]
+            if state(record, partition, utcnow(), there) not in (State.DONE,):
+                settling.append(plan.scope)
+    return Plan(name, tuple(rows), tuple(plans), tuple(settling))
+
+
+def _rows(lake: Lake, plan: ScopePlan, records: Mapping[str, Record], options: Options) -> list[Row]:
+    known = [records[p.key] for p in plan.partitions if p.key in records]
+    there = lake.verified(r for r in known if r.status in (Status.DONE, Status.REJECTED))
+    now = utcnow()
+    rows = []
+    for partition in plan.partitions:
+        found = state(records.get(partition.key), partition, now, there.get(partition.key, True))
+        rows.append(Row(partition, found, options.force or found in SELECTED[options.select]))
+    return rows
+
+
+def all_over(plan: ScopePlan, records: Mapping[str, Record], now: Collection[str] = ()) -> bool:
+    """Whether every partition of a scope has its result, as planned or made just ``now`` (their keys).
+
+    A result made now may stand under another fingerprint than the plan's: processing found out more.
+    """
+    over = (Status.DONE, Status.REJECTED)
+    return all(
+        p.key in records
+        and records[p.key].status in over
+        and (p.key in now or records[p.key].fingerprint == p.fingerprint)
+        for p in plan.partitions
+    )

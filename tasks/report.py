@@ -1,0 +1,56 @@
+"""What a run of a phase says: progress while it lasts, a report when it is over."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .lake.errors import ExitCode
+from .lake.partition import Outcome
+
+
+@dataclass(frozen=True)
+class Report:
+    """What became of a phase."""
+
+    recipe: str
+    phase: str
+    status: str
+    exit_code: ExitCode
+    partitions: Mapping[str, int]
+    outputs: tuple[str, ...]
+    seconds: float
+    problems: tuple[str, ...] = ()
+    scopes: tuple[str, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """The report as the JSON object that ``--json`` prints."""
+        return {
+            "recipe": self.recipe, "phase": self.phase, "status": self.status, "exit_code": int(self.exit_code),
+            "partitions": dict(self.partitions), "outputs": list(self.outputs), "seconds": round(self.seconds, 3),
+            "problems": list(self.problems),
+        }  # fmt: skip
+
+
+class Progress:
+    """Told what happens while a phase runs; this one keeps quiet."""
+
+    def started(self, phase: str, total: int, total_bytes: int) -> None:
+        """Batches are about to be handed out."""
+
+    def finished(self, outcome: Outcome) -> None:
+        """A partition came to an end in this attempt."""
+
+    def said(self, sentence: str) -> None:
+        """Something a person should know now."""
+
+    def ended(self) -> None:
+        """The phase is over."""
+
+
+def public_uri(uri: str) -> str:
+    """An output as a person or a program wants it: a key of the lake, or a cube's path without chunks."""
+    if uri.startswith("cube:"):
+        return uri.removeprefix("cube:").partition("#")[0]
+    if uri.startswith("fork:"):
+        return uri.removeprefix("fork:").partition("@")[0]
+    return uri
