@@ -17,6 +17,7 @@ from tasks.report import Progress, Report
 
 from . import runtime
 from .phase import DEFAULT_LAKE, PhaseFailed, Request, plan, run
+from .server import Server
 
 WHAT = {
     "ingest": "Read the provider's index of every step into a manifest; copy the bytes if the recipe says so.",
@@ -116,9 +117,7 @@ def _main(name: str, arguments: argparse.Namespace) -> int:
         return _plan(name, names, request, arguments.json)
     progress = Progress() if arguments.json else _terminal()
     if _nothing_to_do(names, request):
-        progress.said("nothing to do; neither Prefect nor a cluster is started")
-        with runtime.executor(runtime.Place(None, 1, ""), prefect=False) as idle:
-            reports = [run(request, phase, idle) for phase in names]
+        reports = _idle(names, request, progress)
     elif arguments.no_prefect:
         reports = _without_prefect(names, request, progress)
     else:
@@ -133,7 +132,10 @@ def _terminal() -> Progress:
 
 
 def _nothing_to_do(names: Sequence[str], request: Request) -> bool:
-    """Whether every phase would find everything done. A phase that cannot be planned yet has work before it."""
+    """Whether every phase, up to one that cannot go on, would find everything done.
+
+    Such a run needs neither Prefect nor a cluster, and neither does one that ends with an error at once.
+    """
     if request.force:
         return False
     for phase in names:
@@ -141,8 +143,19 @@ def _nothing_to_do(names: Sequence[str], request: Request) -> bool:
             if not plan(request, phase).nothing_to_do:
                 return False
         except LakeError:
-            return False
+            return True
     return True
+
+
+def _idle(names: Sequence[str], request: Request, progress: Progress) -> list[Report]:
+    reports: list[Report] = []
+    with runtime.executor(runtime.Place(None, 1, ""), prefect=False) as executor:
+        for phase in names:
+            reports.append(run(request, phase, executor))
+            if reports[-1].exit_code is not ExitCode.DONE:
+                break
+    progress.said("nothing to do; neither Prefect nor a cluster was started")
+    return reports
 
 
 def _without_prefect(names: Sequence[str], request: Request, progress: Progress) -> list[Report]:
@@ -161,7 +174,7 @@ def _with_prefect(name: str, request: Request, progress: Progress) -> list[Repor
 
     from .show import watch
 
-    server = runtime.Server()
+    server = Server()
     server.start()
     reports: list[Report] = []
     try:

@@ -2,9 +2,7 @@
 
 import contextlib
 import os
-import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +13,6 @@ from tasks.work import Job, work
 CLUSTERS = ("local", "none")
 """Names that ``--cluster`` takes, besides the address of a Dask scheduler (``tcp://``, ``tls://``)."""
 
-_SERVER_START = 120
 _HEALTH_TIMEOUT = 10
 
 
@@ -162,79 +159,3 @@ def _import_all() -> None:
 
     tasks.forecasts.phases()
     del tasks.batch
-
-
-# -- Prefect -------------------------------------------------------------------------------------------------
-
-
-class Server:
-    """The Prefect server of a run: the configured one, or a temporary one started in the background."""
-
-    def __init__(self) -> None:
-        self._starting: Future[str] | None = None
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="prefect-server")
-        self._temporary: Any = None
-        self._stopped = threading.Event()
-
-    def start(self) -> None:
-        """Begin to start a temporary server, unless one is configured. Returns at once."""
-        self._starting = self._pool.submit(self._start)
-
-    def _start(self) -> str:
-        from prefect.settings import PREFECT_API_URL
-
-        url = PREFECT_API_URL.value()
-        if url:
-            _answers(url)
-            return f"Prefect server {url}"
-        from prefect.server.api.server import SubprocessASGIServer
-
-        self._temporary = SubprocessASGIServer()
-        self._temporary.start(timeout=_SERVER_START)
-        return "a temporary Prefect server"
-
-    @contextlib.contextmanager
-    def ready(self) -> Iterator[str]:
-        """Wait until the server answers; what it is, in words. In the block, Prefect uses it."""
-        assert self._starting is not None
-        description = self._starting.result()
-        if self._temporary is None:
-            yield description
-            return
-        from prefect.settings import PREFECT_API_URL, temporary_settings
-
-        url = self._temporary.api_url
-        # Dask workers are processes of their own: they learn of the server through their environment and
-        # through the settings that Prefect sends along with each task.
-        with temporary_settings({PREFECT_API_URL: url}):
-            yield description
-
-    def stop(self) -> None:
-        """End a temporary server, once what it was told is written down."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
-        if self._temporary is not None and not self._stopped.is_set():
-            self._stopped.set()
-            _flush()
-            self._temporary.stop()
-
-
-def _answers(url: str) -> None:
-    import httpx
-
-    try:
-        httpx.get(f"{url}/health", timeout=_HEALTH_TIMEOUT).raise_for_status()
-    except httpx.HTTPError as error:
-        raise Unreachable(
-            f"the Prefect server at {url} does not answer ({type(error).__name__}); --no-prefect runs without"
-        ) from None
-
-
-def _flush() -> None:
-    """Wait until Prefect's background threads have handed over every log line and event."""
-    from prefect.events.worker import EventsWorker
-    from prefect.logging.handlers import APILogWorker
-
-    for worker in (APILogWorker, EventsWorker):
-        drain: Callable[..., Any] = worker.drain_all
-        with contextlib.suppress(Exception):
-            drain(timeout=10)

@@ -37,10 +37,11 @@ class Terminal(Progress):
         del total_bytes
         if not total:
             return
-        self._bar = Bar(
-            TextColumn("{task.description:<9}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-            console=self.console, transient=not self.console.is_terminal,
-        )  # fmt: skip
+        if not self.console.is_terminal:
+            self.said(f"{phase}: {total} partition(s)")
+            return
+        columns = (TextColumn("{task.description:<9}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        self._bar = Bar(*columns, console=self.console)
         self._bar.start()
         self._task = self._bar.add_task(phase, total=total)
 
@@ -57,6 +58,12 @@ class Terminal(Progress):
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+
+
+def _wide() -> Console:
+    """Standard output, as wide as tables need where no terminal says otherwise."""
+    console = Console(file=sys.stdout)
+    return console if console.is_terminal else Console(file=sys.stdout, width=120)
 
 
 def size(count: float) -> str:
@@ -76,7 +83,7 @@ def summary(reports: Sequence[Report]) -> None:
     for report in reports:
         counts = [str(report.partitions[n]) for n in ("planned", "skipped", "done", "failed", "lost", "rejected")]
         table.add_row(report.phase, report.status, *counts, f"{report.seconds:.1f}")
-    console = Console(file=sys.stdout)
+    console = _wide()
     console.print(table)
     for report in reports:
         for problem in report.problems:
@@ -85,7 +92,7 @@ def summary(reports: Sequence[Report]) -> None:
 
 def plan_table(plans: Iterable[Plan]) -> None:
     """What would run, per phase and partition, on standard output."""
-    console = Console(file=sys.stdout)
+    console = _wide()
     for plan in plans:
         table = Table(
             title=f"{plan.phase}: {len(plan.selected)} of {len(plan.rows)} partition(s) would run", title_justify="left"

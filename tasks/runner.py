@@ -17,7 +17,7 @@ from .lake.partition import Outcome, Output, Partition, Status
 from .lake.phase import Context, Phase, Window
 from .lake.recipe import Recipe
 from .plan import Options, Plan, all_over, plan_phase
-from .report import Progress, Report
+from .report import Progress, Report, public_uri
 from .work import BUSY, Job, Leases, attempt
 
 MAX_ROUNDS = 3

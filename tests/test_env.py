@@ -10,7 +10,24 @@ from pathlib import Path
 import pytest
 
 SCRIPT = Path(__file__).resolve().parents[1] / ".ci" / "env"
-TOOLS = "sh sed grep cksum tr dirname uname ln readlink rm mkdir mv cat find sleep tail".split()
+TOOLS = [
+    "sh",
+    "sed",
+    "grep",
+    "cksum",
+    "tr",
+    "dirname",
+    "uname",
+    "ln",
+    "readlink",
+    "rm",
+    "mkdir",
+    "mv",
+    "cat",
+    "find",
+    "sleep",
+    "tail",
+]
 
 FAKE_UV = """#!/bin/sh
 echo "$@" >>"$LOG"
@@ -152,7 +169,9 @@ def test_a_failed_installation_is_not_taken_for_done(with_uv: Project) -> None:
 
 
 def test_uv_is_told_what_pip_was_told(with_uv: Project) -> None:
-    settings = "global.extra-index-url='file:///one\\nfile:///two'\nglobal.find-links='/a /b'\n:env:.index-url='file:///main'"
+    settings = (
+        "global.extra-index-url='file:///one\\nfile:///two'\nglobal.find-links='/a /b'\n:env:.index-url='file:///main'"
+    )
     with_uv.tool("python3", f"#!/bin/sh\ncase $2 in pip) cat <<'END'\n{settings}\nEND\n;; esac\n")
     with_uv.tool("uv", FAKE_UV + 'echo "$UV_DEFAULT_INDEX|$UV_INDEX|$UV_FIND_LINKS" >>"$LOG"\n')
     with_uv.run(UV_FIND_LINKS="/mine")

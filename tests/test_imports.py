@@ -28,7 +28,20 @@ MAY_IMPORT: dict[str, set[str]] = {
 """Layer of a module -> the layers it may import."""
 
 HEAVY = {"prefect", "dask", "distributed", "xarray", "matplotlib", "zarr", "icechunk", "netCDF4", "scipy", "polars"}
-READS = {"getenv", "read_text", "read_bytes", "iterdir", "glob", "exists", "is_file", "is_dir", "mkdir", "cwd", "home", "urlopen"}
+READS = {
+    "getenv",
+    "read_text",
+    "read_bytes",
+    "iterdir",
+    "glob",
+    "exists",
+    "is_file",
+    "is_dir",
+    "mkdir",
+    "cwd",
+    "home",
+    "urlopen",
+}
 """Methods and functions that reach for the environment, the disk or the network."""
 
 
@@ -74,7 +87,11 @@ def violations(module: str, source: str, *, package: bool = False, known: Set[st
         theirs = layer(name)
         if mine and theirs and theirs not in MAY_IMPORT[mine]:
             found.append(f"{module}:{line} ({mine}) imports {name} ({theirs})")
-        if name.split(".")[0] == "prefect" and mine not in ("flows", "blocks", "deployments") and module != "tasks.batch":
+        if (
+            name.split(".")[0] == "prefect"
+            and mine not in ("flows", "blocks", "deployments")
+            and module != "tasks.batch"
+        ):
             found.append(f"{module}:{line} imports prefect")
     return found
 
@@ -163,7 +180,8 @@ def test_an_import_reads_nothing(module: str) -> None:
 
 
 def test_reading_at_import_is_found() -> None:
-    source = "import os\nA = os.environ['A']\nB = open('b')\nclass C:\n    d = P('d').read_text()\ndef f(x=os.getenv('E')): ..."
+    source = "import os\nA = os.environ['A']\nB = open('b')\nclass C:\n    d = P('d').read_text()"
+    source += "\ndef f(x=os.getenv('E')): ..."
     assert len(eager_reads(source)) == 4
     assert eager_reads("import os\ndef f():\n    return os.environ['A'], open('b')") == []
 
@@ -178,7 +196,12 @@ def test_modules_are_small_and_named_after_a_thing(module: str) -> None:
 def in_new_process(code: str) -> subprocess.CompletedProcess[str]:
     """Run Python code in a process of its own, in the project's folder."""
     return subprocess.run(
-        [sys.executable, "-B", "-W", "ignore", "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-B", "-W", "ignore", "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
 
 

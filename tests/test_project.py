@@ -2,6 +2,8 @@
 
 import importlib.metadata
 import re
+import shutil
+import subprocess
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -68,12 +70,28 @@ def test_a_lock_fits_pyproject(lock: str, extras: tuple[str, ...]) -> None:
     for requirement in map(Requirement, wanted):
         versions = locked.get(canonicalize_name(requirement.name), set())
         assert versions, f"{requirement} is not in {lock}; run .ci/lock"
-        assert all(v in requirement.specifier for v in versions), f"{lock} has {versions}, wanted {requirement}; run .ci/lock"
+        assert all(v in requirement.specifier for v in versions), (
+            f"{lock} has {versions}, wanted {requirement}; run .ci/lock"
+        )
 
 
 def test_tests_run_on_the_versions_that_production_installs() -> None:
     core, dev = (pins(lock) for lock in LOCKS)
     assert {name: dev.get(name) for name in core} == core
+
+
+def test_installed_packages_have_what_they_need() -> None:
+    """A lock is installed without resolving, so what it lacks shows only here."""
+    installed = {canonicalize_name(d.name): Version(d.version) for d in importlib.metadata.distributions()}
+    lacking = []
+    for distribution in importlib.metadata.distributions():
+        for requirement in map(Requirement, distribution.requires or ()):
+            if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
+                continue
+            found = installed.get(canonicalize_name(requirement.name))
+            if found is None or not requirement.specifier.contains(found, prereleases=True):
+                lacking.append(f"{distribution.name} needs {requirement}, found {found}")
+    assert lacking == []
 
 
 def test_versions_agree() -> None:
@@ -104,7 +122,9 @@ def test_a_recipe_loads_and_is_named_as_its_file(name: str) -> None:
 def commands(text: str) -> list[str]:
     """Lines of a document's shell blocks."""
     blocks = re.findall(r"^```(?:sh|bash|console)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    return [line.strip() for block in blocks for line in block.splitlines() if line.strip() and not line.startswith("#")]
+    return [
+        line.strip() for block in blocks for line in block.splitlines() if line.strip() and not line.startswith("#")
+    ]
 
 
 def test_ci_runs_the_test_command_of_the_readme() -> None:
@@ -120,6 +140,23 @@ def test_documented_commands_exist(document: Path) -> None:
         for module, recipe in re.findall(r"python -m (flows\.\w+)(?: ([a-z][\w-]*))?", command):
             assert (ROOT / f"{module.replace('.', '/')}.py").is_file(), command
             assert not recipe or recipe in recipes.names(), command
+
+
+def test_git_ignores_no_source_file() -> None:
+    if not (ROOT / ".git").exists() or not shutil.which("git"):
+        pytest.skip("this is no git checkout")
+    sources = [
+        str(path.relative_to(ROOT))
+        for folder in ("flows", "tasks", "blocks", "deployments", "tests", "docs")
+        for path in (ROOT / folder).rglob("*")
+        if path.is_file() and path.suffix in (".py", ".yaml", ".csv", ".json", ".md")
+    ]
+    done = subprocess.run(
+        ["git", "check-ignore", "--no-index", "--stdin"],
+        input="\n".join(sources), cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode in (0, 1), done.stderr
+    assert done.stdout.split("\n")[:-1] == []
 
 
 def anchors(document: Path) -> set[str]:
@@ -140,7 +177,13 @@ def test_relative_links_lead_somewhere(document: Path) -> None:
 
 
 @pytest.mark.parametrize("document", sorted((ROOT / "docs" / "adr").glob("[0-9]*.md")), ids=lambda p: p.name)
-def test_a_decision_has_its_four_parts(document: Path) -> None:
-    headings = re.findall(r"^## (.+)$", document.read_text(), re.MULTILINE)
-    assert headings == ["Status", "Context", "Decision", "Consequences"]
-    assert document.read_text().startswith(f"# {document.name[:4]} ")
+def test_a_decision_has_its_parts(document: Path) -> None:
+    text = document.read_text()
+    assert text.startswith(f"# {document.name[:4]}: ")
+    assert re.search(r"^Status: (accepted|replaced by \d{4})", text, re.MULTILINE)
+    assert re.findall(r"^## (.+)$", text, re.MULTILINE) == ["Context", "Decision", "Consequences"]
+
+
+def test_decisions_have_numbers_of_their_own() -> None:
+    numbers = [p.name[:4] for p in (ROOT / "docs" / "adr").glob("*.md")]
+    assert len(set(numbers)) == len(numbers)

@@ -40,7 +40,8 @@ class Accumulation(Check):
                     index = (time, member, level)
                     faulty[index] = True
                     if worst is None or fall > worst[0]:
-                        text = f"{count} point{'s' if count > 1 else ''} fall by up to {quantity(fall, subject.units)}"
+                        points = f"{count} points fall" if count > 1 else "1 point falls"
+                        text = f"{points} by up to {quantity(fall, subject.units)}"
                         worst = (fall, index, text)
         total = int(np.count_nonzero(subject.present))
         if worst is None:

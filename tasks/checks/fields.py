@@ -6,6 +6,7 @@ import numpy as np
 import xxhash
 
 from .check import Subject
+from .limits import spelled
 
 Index = tuple[int, int, int]
 """Position of a field: (lead_time, member, level)."""
@@ -67,5 +68,6 @@ def others(faulty: np.ndarray) -> str:
 
 
 def quantity(value: float, units: str) -> str:
-    """A number with its unit for a sentence: four significant digits."""
-    return f"{value:.4g} {units}".rstrip()
+    """A number with its unit for a sentence: four significant digits, no unit for a plain number."""
+    unit = spelled(units)
+    return f"{value:.4g} {unit}".rstrip() if unit != "1" else f"{value:.4g}"

@@ -2,7 +2,8 @@
 
 Traits: ``sparse`` may hold one value everywhere or have isolated peaks (rain, snow, cloud); ``rising`` never
 falls when accumulated; ``masked`` has no value on part of the grid (sea or land only); ``steady`` may stay the
-same from step to step; ``static`` never changes and is the same in all members; ``circular`` is a direction.
+same from step to step; ``static`` never changes and is the same in all members; ``rough`` may differ
+at will from one point to the next (cloud, snow, soil, codes); ``circular`` is a direction.
 """
 
 import csv
@@ -17,11 +18,28 @@ from .check import Subject
 TABLE = Path(__file__).with_name("ranges.csv")
 
 SPELLINGS = {
-    "~": "1", "dimensionless": "1", "fraction": "1", "proportion": "1", "percent": "%",
-    "degree_true": "degree", "degrees": "degree", "degk": "K", "kelvin": "K", "kg m**-2": "kg m-2",
-    "m of water equivalent": "m", "gpm": "gpm",
-}  # fmt: skip
+    "~": "1",
+    "dimensionless": "1",
+    "fraction": "1",
+    "proportion": "1",
+    "(0 - 1)": "1",
+    "percent": "%",
+    "degree true": "degree",
+    "degree_true": "degree",
+    "degrees": "degree",
+    "kelvin": "K",
+    "m of water equivalent": "m",
+}
 """Other ways to write a unit -> the table's."""
+
+
+UNEVEN = frozenset({
+    "heightAboveSea", "potentialVorticity", "theta", "depthBelowLand", "depthBelowLandLayer", "soil", "soilLayer",
+    "cloudBase", "cloudTop", "cloudCeiling", "maxWind", "tropopause", "isothermZero", "lowCloudBottom",
+    "middleCloudBottom", "highCloudBottom", "convectiveCloudBottom", "lowCloudTop", "middleCloudTop", "highCloudTop",
+    "convectiveCloudTop", "adiabaticCondensation", "orderedSequenceData",
+})  # fmt: skip
+"""ecCodes typeOfLevel of surfaces that do not exist everywhere, or leap in height from one point to the next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +92,7 @@ def _row(row: dict[str, str]) -> Limits:
 def spelled(units: str) -> str:
     """A unit as the table writes it: ``m s**-1`` and ``m s^-1`` are ``m s-1``."""
     plain = " ".join(units.replace("**", "").replace("^", "").split())
-    return SPELLINGS.get(plain.lower(), SPELLINGS.get(plain, plain))
+    return SPELLINGS.get(plain.lower(), plain)
 
 
 def rows(subject: Subject) -> list[Limits]:
@@ -103,6 +121,11 @@ def traits(subject: Subject) -> frozenset[str] | None:
     """The parameter's nature, whatever its units; None when the table does not know it."""
     found = rows(subject)
     return found[0].traits if found else None
+
+
+def is_uneven(subject: Subject) -> bool:
+    """Whether the subject's level type (attribute ``level_type``) has holes and leaps by nature."""
+    return subject.attributes.get("level_type") in UNEVEN
 
 
 def levels(subject: Subject) -> list[float | None]:

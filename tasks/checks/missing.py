@@ -5,19 +5,21 @@ from pydantic import Field
 
 from .check import Check, Finding, Subject, checks
 from .fields import fields, others, place
-from .limits import traits
+from .limits import is_uneven, traits
 
 
 @checks.register("missing")
 class Missing(Check):
     """The share of NaN in each field is no larger than allowed.
 
-    Parameters that only live on sea or land (trait ``masked``) may have any share, but the same in all fields
-    of a level: it may differ from their median by ``mask_change``. A field of nothing but NaN is fatal.
+    Parameters that only live on sea or land (trait ``masked`` or named in ``masked``) may have any share, but the
+    same in all fields of a level: it may differ from their median by ``mask_change``. On surfaces that do not
+    exist everywhere (``UNEVEN``) the share is free. A field of nothing but NaN is fatal.
     """
 
     type: str = "missing"
     allowed: float = Field(default=0.0, ge=0, le=1, description="Share of points of a field that may be NaN.")
+    masked: tuple[str, ...] = Field(default=(), description="Further variables without values on part of the grid.")
     mask_change: float = Field(default=0.02, ge=0, le=1, description="Allowed change of a mask's share.")
 
     def run(self, subject: Subject) -> Finding:
@@ -28,7 +30,9 @@ class Missing(Check):
         total = int(np.count_nonzero(present))
         empty = present & (share >= 1.0)
         allowed = np.full(share.shape, self.allowed)
-        if "masked" in (traits(subject) or ()):
+        if is_uneven(subject):
+            allowed[:] = 1.0
+        elif subject.name in self.masked or "masked" in (traits(subject) or ()):
             for level in range(share.shape[2]):
                 filled = present[:, :, level] & ~empty[:, :, level]
                 usual = float(np.median(share[:, :, level][filled])) if filled.any() else 0.0

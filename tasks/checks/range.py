@@ -7,7 +7,7 @@ from pydantic import Field, field_validator
 
 from .check import Check, Finding, Subject, checks
 from .fields import Index, extremes, fields, others, place, quantity
-from .limits import levels, limits, spelled
+from .limits import levels, limits
 
 FILL = 1e15
 """Larger magnitudes are fill values that slipped through (9.999e20, 1e20, 9.97e36), whatever the parameter."""
@@ -59,7 +59,7 @@ class Range(Check):
             excess = max(float(low) - smallest, largest - float(high))
             if worst is None or excess > worst[0]:
                 extreme = f"smallest {smallest:.4g}" if float(low) - smallest == excess else f"largest {largest:.4g}"
-                bounds_said = f"{minimum:g}..{quantity(maximum, spelled(subject.units))}"
+                bounds_said = f"{minimum:g}..{quantity(maximum, subject.units)}"
                 worst = (excess, index, f"{_values(outside)} outside {bounds_said}, {extreme}")
         total = int(np.count_nonzero(subject.present))
         if worst is None:
@@ -75,4 +75,4 @@ def _values(count: int) -> str:
 def _said(bounds: list[tuple[float, float]], units: str) -> str:
     if not bounds or (-FILL, FILL) in bounds:
         return "what is finite; no physical range is known"
-    return f"{min(b[0] for b in bounds):g}..{quantity(max(b[1] for b in bounds), spelled(units))}"
+    return f"{min(b[0] for b in bounds):g}..{quantity(max(b[1] for b in bounds), units)}"

@@ -39,7 +39,7 @@ h1 { font-size: 22px; margin: 0 0 4px; } h2 { font-size: 17px; margin: 32px 0 10
 th { text-align: left; font-weight: 600; } th.num { text-align: right; }
 td, th { padding: 6px 12px 6px 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 td:nth-child(3) { min-width: 240px; overflow-wrap: anywhere; }
-svg { display: block; max-width: 100%; height: auto; } svg text { fill: var(--ink); font-size: 12px; }
+svg { display: block; } svg text { fill: var(--ink); font-size: 12px; }
 svg .soft { fill: var(--soft); } .full { fill: var(--full); } .part { fill: var(--part); } .none { fill: var(--none); }
 .off { fill: var(--off); } .key { display: flex; flex-wrap: wrap; gap: 4px 18px; margin-top: 8px; color: var(--soft); }
 .key svg { display: inline-block; vertical-align: -1px; }
@@ -119,8 +119,8 @@ def _matrix(matrix: Completeness) -> str:
         return '<p class="soft">No field was expected.</p>'
     longest = max(len(name) for name in matrix.variables)
     label = max(LABEL, min(260, 8 * longest + 12))
-    cell = max(3.0, min(CELL, 960 / len(matrix.steps)))
-    width, height = label + cell * len(matrix.steps) + 46, HEAD + ROW * len(matrix.variables)
+    cell = max(3.0, min(CELL, 930 / len(matrix.steps)))
+    width, height = label + cell * len(matrix.steps) + 62, HEAD + ROW * len(matrix.variables)
     every = max(1, int(np.ceil(44 / cell)))
     marks = [
         f'<text class="soft" x="{label + cell * (i + 0.5):.1f}" y="16" text-anchor="middle">+{step}</text>'
@@ -211,10 +211,8 @@ def _table(rows: Sequence[Row]) -> str:
         f'<td class="num">{_score(row.counted)}</td></tr>'
         for row in rows
     ]
-    head = (
-        '<tr><th>Variable</th><th>Check</th><th>Finding</th><th class="num">Fields</th><th class="num">Score</th></tr>'
-    )
-    return f'<div class="scroll"><table><thead>{head}</thead><tbody>{"".join(lines)}</tbody></table></div>'
+    names = '<th>Variable</th><th>Check</th><th>Finding</th><th class="num">Fields</th><th class="num">Score</th>'
+    return f'<div class="scroll"><table><thead><tr>{names}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
 
 
 def _maps(maps: Sequence[Map]) -> str:

@@ -5,7 +5,7 @@ from pydantic import Field
 
 from .check import Check, Finding, Subject, checks
 from .fields import Index, fields, others, place, quantity, thinned
-from .limits import levels, limits, rows
+from .limits import is_uneven, levels, limits, rows
 
 SAMPLE = 10_000
 """Points for robust statistics of a field."""
@@ -18,26 +18,28 @@ class Spike(Check):
     The excess of a point is its distance beyond the largest, or below the smallest, of its eight neighbours. It
     is a spike when it exceeds both ``range_share`` of the parameter's physical range (``sparse_share`` for rain
     and its like, which do have lone peaks) and ``factor`` times the robust standard deviation of the differences
-    between neighbours in the field. For a parameter that the table does not know, the width that holds 99.8 % of
-    the field's values stands for the range, and a field with a tenth of its points at one value is left alone.
+    between neighbours in the field. For a parameter that the table does not know, ``own_share`` times the width
+    that holds 99.8 % of the field's values counts, and a field with a tenth of its points at one value is left
+    alone. Parameters with the traits ``rough`` and ``circular``, and uneven surfaces, are not judged.
     Memory: two arrays of one field.
     """
 
     type: str = "spike"
     range_share: float = Field(default=0.15, gt=0)
     sparse_share: float = Field(default=0.3, gt=0)
+    own_share: float = Field(default=3.0, gt=0)
     factor: float = Field(default=20.0, gt=0)
 
     def run(self, subject: Subject) -> Finding:
         floors = self._floors(subject)
         if not floors:
-            return self.finding(subject, f"{subject.name}: is a direction or has too few points to be judged.")
+            return self.finding(subject, f"{subject.name}: is rough by nature or has too few points, so not judged.")
         faulty = np.zeros(subject.present.shape, bool)
         worst: tuple[float, Index, str] | None = None
         for index, values in fields(subject):
             floor = floors[index[2]]
             if floor is None:
-                floor = _own_width(values)
+                floor = self.own_share * _own_width(values)
             if not floor > 0:
                 continue
             excess, at = _excess(values, floor, self.factor)
@@ -62,7 +64,9 @@ class Spike(Check):
     def _floors(self, subject: Subject) -> list[float | None]:
         """Least excess for each level, None where the field itself must tell; empty when it is not judged."""
         known = rows(subject)
-        if min(subject.values.shape[3:]) < 3 or (known and "circular" in known[0].traits):
+        if min(subject.values.shape[3:]) < 3 or (known and known[0].traits & {"rough", "circular"}):
+            return []
+        if is_uneven(subject):
             return []
         out: list[float | None] = []
         for level in levels(subject):

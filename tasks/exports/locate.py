@@ -39,7 +39,7 @@ def nearest(grid: Horizontal, latitude: np.ndarray, longitude: np.ndarray) -> tu
     the grid when it is at most half a cell beyond the outermost centres.
     """
     if grid.regular:
-        columns, on_x = _nearest_column(grid, longitude)
+        columns, on_x = nearest_columns(grid, longitude)
         # With the column of least difference in longitude at hand, the nearest cell lies in that column on
         # any row; near a pole it is not always the row nearest in latitude.
         distance = great_circle_km(
@@ -101,6 +101,23 @@ def curvilinear_search(
     return search
 
 
+def nearest_columns(grid: Horizontal, longitude: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The column of a regular grid nearest to each longitude (any branch) and a mask of those on the grid."""
+    first = grid.longitude.min()
+    turned = np.mod(grid.longitude - first, 360)
+    # A copy of every column a turn to either side, so that the nearest is found across the seam.
+    axis = np.concatenate([turned - 360, turned, turned + 360])
+    columns = _nearest_on(axis, np.mod(longitude - first, 360)) % len(turned)
+    if grid.global_longitude:
+        return columns, np.ones(len(longitude), dtype=bool)
+    return columns, _within_half_a_cell(grid.longitude, _turned(grid, longitude))
+
+
+def nearest_rows(grid: Horizontal, latitude: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The row of a regular grid nearest in latitude, and a mask of the latitudes on the grid."""
+    return _nearest_on(grid.latitude, latitude), _within_half_a_cell(grid.latitude, latitude)
+
+
 def _unit_vectors(latitude: np.ndarray, longitude: np.ndarray) -> np.ndarray:
     """Points on the unit sphere, shape ``(..., 3)``: nearest by chord is nearest by great circle."""
     phi, lam = np.radians(latitude), np.radians(longitude)
@@ -121,14 +138,6 @@ def _widest_neighbour(vectors: np.ndarray) -> np.ndarray:
     return widest
 
 
-def _nearest_column(grid: Horizontal, longitude: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    apart = np.abs(np.mod(longitude[:, None] - grid.longitude[None, :] + 180, 360) - 180)
-    columns = apart.argmin(axis=1)
-    if grid.global_longitude:
-        return columns, np.ones(len(longitude), dtype=bool)
-    return columns, _within_half_a_cell(grid.longitude, _turned(grid, longitude))
-
-
 def _turned(grid: Horizontal, longitude: np.ndarray) -> np.ndarray:
     """Longitudes brought within half a turn of the middle of a regional grid."""
     middle = (grid.longitude.min() + grid.longitude.max()) / 2
@@ -142,6 +151,12 @@ def _within_half_a_cell(axis: np.ndarray, values: np.ndarray) -> np.ndarray:
         return np.isclose(values, ordered[0])
     low, high = (ordered[1] - ordered[0]) / 2, (ordered[-1] - ordered[-2]) / 2
     return (values >= ordered[0] - low - 1e-6) & (values <= ordered[-1] + high + 1e-6)
+
+
+def _nearest_on(axis: np.ndarray, values: np.ndarray) -> np.ndarray:
+    order = np.argsort(axis, kind="stable")
+    ordered = axis[order]
+    return order[np.searchsorted((ordered[1:] + ordered[:-1]) / 2, values)]
 
 
 def _between(axis: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

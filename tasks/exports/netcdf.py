@@ -7,17 +7,17 @@ from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from ..lake.errors import UsageError
+from .box import Box, compact, window
 from .exporter import Exporter, exporters
 from .fields import Horizontal, fields, horizontal, init_time, lead_hours, steps_at, utc_text, valid_times
 
 CONVENTIONS = "CF-1.11"
 _CHUNK_BYTES = 4 * 2**20
-_ROUNDING = 1e-5  # degrees: longitudes kept as float32 are off by up to 2e-5 / 2
 
-_HIDDEN = ("coordinates", "grid_mapping", "_FillValue", "missing_value", "keep_bits")
+_HIDDEN = ("coordinates", "grid_mapping", "_FillValue", "missing_value", "keep_bits", "dtype", "_ARRAY_DIMENSIONS")
 """Attributes of a cube's variable that the writer sets itself, or that say nothing of the file's content."""
 
 _AXES: dict[str, dict[str, str]] = {
@@ -25,46 +25,6 @@ _AXES: dict[str, dict[str, str]] = {
     "longitude": {"standard_name": "longitude", "long_name": "longitude", "units": "degrees_east"},
 }
 """CF attributes where the cube has none."""
-
-
-class BoundingBox(tuple[float, float, float, float]):
-    """West, south, east, north in degrees; a west greater than east crosses the date line."""
-
-
-def check_bbox(value: tuple[float, float, float, float] | None) -> tuple[float, float, float, float] | None:
-    """A pydantic validator for boxes of west, south, east, north in degrees that may cross the date line."""
-    if value is not None:
-        west, south, east, north = value
-        if not (-360 <= west <= 360 and -360 <= east <= 360 and abs(east - west) <= 360 and west != east and -90 <= south < north <= 90):
-            raise ValueError("must be west, south, east, north in degrees with south < north; west > east crosses the date line")
-    return value
-
-
-def window(grid: Horizontal, bbox: tuple[float, float, float, float]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rows and columns (intp) of the cells whose centres lie in a box, and the longitudes in degrees that
-    belong to them, counted from ``west`` upwards so that they do not jump.
-
-    On a curvilinear grid the smallest rectangle of rows and columns that holds all of them; cells outside
-    the box stay in it. Raises ``UsageError`` when no cell lies in the box.
-    """
-    west, south, east, north = bbox
-    width = east - west if east > west else east - west + 360
-    offset = np.mod(grid.longitude - west + _ROUNDING, 360) - _ROUNDING
-    in_x = offset <= width + _ROUNDING
-    in_y = (grid.latitude >= south - _ROUNDING) & (grid.latitude <= north + _ROUNDING)
-    if grid.regular:
-        rows, columns = np.flatnonzero(in_y), np.flatnonzero(in_x)
-        columns = columns[np.argsort(offset[columns], kind="stable")]
-        if grid.longitude.size > 1 and grid.longitude[0] > grid.longitude[-1] and grid.longitude[0] - grid.longitude[-1] < 360:
-            columns = columns if np.all(np.diff(grid.longitude) > 0) else columns[::-1]
-    else:
-        both = in_x & in_y
-        rows, columns = (np.arange(a.min(), a.max() + 1) if a.size else a for a in np.nonzero(both))
-    if not rows.size or not columns.size:
-        raise UsageError("the box holds no cell of the grid", expected=grid.describe(), found=f"west {west:g}, south {south:g}, east {east:g}, north {north:g}")
-    if grid.regular:
-        return rows, columns, west + offset[columns]
-    return rows, columns, (west + offset)[np.ix_(rows, columns)]
 
 
 @exporters.register("netcdf")
@@ -79,13 +39,9 @@ class NetCDF(Exporter):
 
     type: Literal["netcdf"] = "netcdf"
     variables: tuple[str, ...] | None = Field(default=None, description="Variables to export; all when absent.")
-    bbox: tuple[float, float, float, float] | None = Field(
-        default=None, description="West, south, east, north in degrees; west > east crosses the date line."
-    )
+    bbox: Box | None = Field(default=None, description="West, south, east, north in degrees; west > east crosses the date line.")
     steps: tuple[float, ...] | None = Field(default=None, min_length=1, description="Lead times in hours; all when absent.")
     complevel: int = Field(default=4, ge=1, le=9, description="zlib level.")
-
-    _box = field_validator("bbox")(check_bbox)
 
     def render(self, run: xr.Dataset, folder: Path) -> list[Path]:
         import netCDF4
@@ -96,7 +52,7 @@ class NetCDF(Exporter):
         if self.steps is not None:
             places = sorted(steps_at(run, self.steps))
             run = run.isel(lead_time=places)
-            arrays = [a.isel(lead_time=_compact(np.array(places))) for a in arrays]
+            arrays = [a.isel(lead_time=compact(np.array(places))) for a in arrays]
         path = folder / f"{self.name}.nc"
         with netCDF4.Dataset(path, "w", format="NETCDF4") as out:
             out.setncatts(_global_attributes(run))
@@ -113,7 +69,7 @@ class NetCDF(Exporter):
         if self.bbox is not None:
             rows, columns, longitude = window(grid, self.bbox)
             latitude = grid.latitude[rows] if grid.regular else grid.latitude[np.ix_(rows, columns)]
-            cut = {grid.y: _compact(rows), grid.x: _compact(columns)}
+            cut = {grid.y: compact(rows), grid.x: compact(columns)}
         shape = (len(latitude), len(longitude)) if grid.regular else latitude.shape
         for dim, size in zip((grid.y, grid.x), shape, strict=True):
             out.createDimension(dim, size)
@@ -196,19 +152,12 @@ def _global_attributes(run: xr.Dataset) -> dict[str, Any]:
 
 
 def _attributes(array: xr.DataArray) -> dict[str, Any]:
-    attrs = {k: v for k, v in _clean(array.attrs).items() if k not in _HIDDEN}
+    attrs = _clean(array.attrs)
     if "cell_methods" in attrs:
         attrs["cell_methods"] = attrs["cell_methods"].replace("lead_time:", "time:")
     return attrs
 
 
 def _clean(attrs: Any) -> dict[str, Any]:
-    """Attributes that NetCDF can hold; empty ones and nested ones are left out."""
-    return {str(k): v for k, v in attrs.items() if isinstance(v, (str, int, float, np.generic, np.ndarray, list)) and v is not None and not (isinstance(v, str) and not v) and not isinstance(v, bool) and k not in ("dtype", "_ARRAY_DIMENSIONS")}
-
-
-def _compact(places: np.ndarray) -> slice | np.ndarray:
-    """A slice where the places follow each other, which reads fewer chunks at less cost."""
-    if len(places) and np.array_equal(places, np.arange(places[0], places[0] + len(places))):
-        return slice(int(places[0]), int(places[0]) + len(places))
-    return places
+    """Attributes that NetCDF can hold: text, numbers and lists of numbers; empty text is left out."""
+    return {str(k): v for k, v in attrs.items() if isinstance(v, (str, int, float, np.generic, np.ndarray, list)) and not isinstance(v, bool) and not (isinstance(v, str) and not v) and k not in _HIDDEN}

@@ -3,19 +3,14 @@
 import tempfile
 from pathlib import Path
 
-import xarray as xr
-
 from ..exports.exporter import Exporter
 from ..lake.errors import UsageError
 from ..lake.partition import SETTLE, Input, Output, Partition, Produced, Status, digest_bytes, fingerprint
 from ..lake.phase import Context, Phase, ScopePlan, Window
 from ..lake.reading import open_zone
 from .recipe import ForecastRecipe
-from .runs import ingested_scopes
-from .validate import published
-
-RUN_ONLY = ("status", "expected_forecast_length", "ingested_forecast_length")
-"""Coordinates that speak of the cube, not of a run's data."""
+from .runs import ingested_scopes, one_run
+from .validate import published, published_values
 
 
 class Export(Phase[ForecastRecipe]):
@@ -59,15 +54,10 @@ class Export(Phase[ForecastRecipe]):
         return Produced(outputs=tuple(outputs), metrics={"files": len(outputs)})
 
 
-def one_run(cube: xr.Dataset, scope: str) -> xr.Dataset:
-    """One run of a cube as exporters take it: ``init_time`` a scalar, the cube's bookkeeping left out."""
-    return cube.drop_vars([n for n in RUN_ONLY if n in cube.variables]).sel(init_time=scope)
-
-
 def _inputs(context: Context[ForecastRecipe], scope: str, exporter: Exporter) -> tuple[Input, ...]:
     """What an export is made of: the published results of the zone it reads."""
     if exporter.zone == "refined":
-        outputs = published(context, scope).outputs
+        record = published(context, scope)
     else:
         record = context.ledger.read("regrid", f"{scope}/{SETTLE}")
         if record is None or record.status is not Status.DONE:
@@ -75,7 +65,5 @@ def _inputs(context: Context[ForecastRecipe], scope: str, exporter: Exporter) ->
                 f"run {scope} of {context.recipe.name} is not regridded; "
                 f"run first: python -m flows.regrid {context.recipe.name} --run {scope}"
             )
-        outputs = record.outputs
-    cubes = [o for o in outputs if o.uri.startswith("cube:")]
-    path = f"/{context.recipe.name}/{exporter.zone}/"
-    return tuple(Input(o.uri, o.digest) for o in cubes if path in o.uri)
+    zone = f"cubes/{context.recipe.name}/{exporter.zone}/"
+    return tuple(i for i in published_values(record) if i.uri.startswith(zone))

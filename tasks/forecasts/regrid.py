@@ -16,14 +16,14 @@ from ..lake.cubes import Cube
 from ..lake.errors import ConflictError, CorruptInput
 from ..lake.lake import Lake
 from ..lake.ledger import Record
-from ..lake.partition import Input, Output, Partition, Produced, fingerprint
+from ..lake.partition import Output, Partition, Produced, fingerprint
 from ..lake.phase import Context, Phase, ScopePlan, Window
 from .branch import assemble, publish
 from .recipe import ForecastRecipe
 from .refine import fork_key
 from .runs import index_of, ingested_scopes, parse_run
 from .template import Template, load, ordered, refined_cube
-from .validate import published
+from .validate import published, published_values
 
 _SHARD_BYTES = 384 * 2**20
 _CONSERVED = 1e-5
@@ -52,7 +52,7 @@ class Regrid(Phase[ForecastRecipe]):
         for spec in recipe.grids:
             target = regridded_template(template, recipe, spec)
             for name, array in target.arrays.items():
-                inputs = tuple(Input(o.uri, o.digest) for o in record.outputs if _is_of(o, name))
+                inputs = published_values(record, name)
                 part = {
                     "grid": spec.model_dump(mode="json", exclude={"variables"}),
                     "path": regridded_path(recipe, spec, target),
@@ -191,10 +191,6 @@ def _array(array: ArrayTemplate, grid: Grid, spec: GridSpec) -> ArrayTemplate:
         attributes=attributes,
         level=array.level,
     )
-
-
-def _is_of(output: Output, variable: str) -> bool:
-    return output.uri.startswith("cube:") and output.uri.partition("#")[2].split("/")[1] == variable
 
 
 def _conserves(

@@ -2,10 +2,17 @@
 
 import re
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 from ..lake.errors import UsageError
 from ..lake.phase import Context, Window
 from .recipe import ForecastRecipe
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+_RUN_ONLY = ("status", "expected_forecast_length", "ingested_forecast_length")
+"""Coordinates that speak of the cube, not of a run's data."""
 
 _FUTURE = datetime(2100, 1, 1, tzinfo=UTC)
 
@@ -120,3 +127,8 @@ def _range(recipe: ForecastRecipe, window: Window) -> list[datetime]:
     if not runs:
         raise UsageError(f"{recipe.name} has no run between {run_id(start)} and {run_id(end)}")
     return runs
+
+
+def one_run(cube: "xr.Dataset", scope: str) -> "xr.Dataset":
+    """One run of a cube as exporters take it: ``init_time`` a scalar, the cube's bookkeeping left out."""
+    return cube.drop_vars([n for n in _RUN_ONLY if n in cube.variables]).sel(init_time=scope)

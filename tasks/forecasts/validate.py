@@ -93,12 +93,13 @@ class Validate(Phase[ForecastRecipe]):
             for name in (v.name for v in recipe.select.variables)
         }
         findings = [_from_json(f) for d in documents.values() for f in d["findings"]]
+        statistics = {name: d["statistics"] for name, d in documents.items()}
         verdict = judge(findings, recipe.checks)
         outputs = _store_verdict(context, scope, verdict)
         template = load(context)
         structure = template.cube(recipe)
         cube = refined_cube(context, structure)
-        page = report(context, scope, verdict, documents, cube, presence(context, scope)).encode()
+        page = report(context, scope, verdict, statistics, cube, presence(context, scope)).encode()
         key = f"verdicts/{recipe.name}/{scope}/report.html"
         context.lake.objects.put(key, page)
         outputs.append(Output(key, digest_bytes(page), len(page)))
@@ -146,6 +147,22 @@ def published(context: Context[ForecastRecipe], scope: str) -> Record:
     return record
 
 
+def published_values(record: Record, variable: str | None = None) -> tuple[Input, ...]:
+    """What a publication put on ``main`` of its cubes (of one variable, when named), as inputs of what is made of it.
+
+    A shard is named by its place and its values, not by the cube's identity: a cube that was made anew with the
+    same values leaves everything downstream alone.
+    """
+    inputs = []
+    for output in record.outputs:
+        if output.uri.startswith("cube:"):
+            path, _, place = output.uri.removeprefix("cube:").partition("#")
+            shard = place.partition("/")[2]
+            if variable is None or shard.split("/")[0] == variable:
+                inputs.append(Input(f"{path}/{shard}", output.digest))
+    return tuple(inputs)
+
+
 def presence(context: Context[ForecastRecipe], scope: str) -> dict[str, np.ndarray]:
     """Variable -> bool array (lead_time, member, level): whether the source has the field."""
     recipe = context.recipe
@@ -183,7 +200,9 @@ def _subject(context: Context[ForecastRecipe], template: Template, scope: str, n
     if "level" not in array.dims:
         values = np.expand_dims(values, 2)
     variable = next(v for v in recipe.select.variables if v.name == name)
-    present = _present(run_manifest(context, scope), recipe, variable, structure.lead_time)
+    rows = run_manifest(context, scope)
+    rows = rows.filter(pc.equal(rows["variable"].cast(pa.string()), name))
+    present = _present(rows, recipe, variable, structure.lead_time)
     # What the model does not produce at a step is no fault of the run: those steps are left out.
     expected = [
         i
@@ -203,7 +222,17 @@ def _subject(context: Context[ForecastRecipe], template: Template, scope: str, n
         latitude=coordinates["latitude"][1],
         longitude=coordinates["longitude"][1],
         attributes=array.attributes,
+        window_start=_window_starts(rows, structure.lead_time)[expected],
     )
+
+
+def _window_starts(rows: pa.Table, leads: Sequence[int]) -> np.ndarray:
+    """Hour at which the window of each lead time begins (lead_time,); 0 for instant fields."""
+    starts = np.zeros(len(leads), "int64")
+    for lead, start in zip(rows["lead_time"].to_pylist(), rows["window_start"].to_pylist(), strict=True):
+        if start is not None:
+            starts[leads.index(int(lead.total_seconds() // 3600))] = int(start.total_seconds() // 3600)
+    return starts
 
 
 def _statistics(subject: Subject) -> dict[str, float | None]:
