@@ -13,8 +13,16 @@ ROUNDING = 2e-5  # degrees: what a longitude kept as float32 is off by
 
 def _checked(value: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
     west, south, east, north = value
-    if not (-360 <= west <= 360 and -360 <= east <= 360 and west != east and east - west <= 360 and -90 <= south < north <= 90):
-        raise ValueError("must be west, south, east, north in degrees with south < north; west > east crosses the date line")
+    if not (
+        -360 <= west <= 360
+        and -360 <= east <= 360
+        and west != east
+        and east - west <= 360
+        and -90 <= south < north <= 90
+    ):
+        raise ValueError(
+            "must be west, south, east, north in degrees with south < north; west > east crosses the date line"
+        )
     return value
 
 
@@ -53,11 +61,14 @@ def window(grid: Horizontal, box: Box) -> tuple[np.ndarray, np.ndarray, np.ndarr
             found="west {:g}, south {:g}, east {:g}, north {:g}".format(*box),
         )
     if grid.regular:
-        return rows, columns, west + offset[columns]
-    # The rectangle may reach west of the box: turn about its middle, not about its western edge.
-    middle = west + width(box) / 2
-    part = grid.longitude[np.ix_(rows, columns)]
-    return rows, columns, middle + np.mod(part - middle + 180, 360) - 180
+        part, wanted = grid.longitude[columns], west + offset[columns]
+    else:
+        # The rectangle may reach west of the box: turn about its middle, not about its western edge.
+        middle = west + width(box) / 2
+        part = grid.longitude[np.ix_(rows, columns)]
+        wanted = middle + np.mod(part - middle + 180, 360) - 180
+    # Whole turns leave the digits of a longitude as they are.
+    return rows, columns, part + 360 * np.round((wanted - part) / 360)
 
 
 def compact(places: np.ndarray) -> slice | np.ndarray:

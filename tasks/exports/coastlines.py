@@ -34,7 +34,11 @@ def coastlines(resolution: Resolution = "c") -> tuple[np.ndarray, ...]:
     for row in (folder / f"gshhsmeta_{resolution}.dat").read_text().splitlines():
         kind, _, count, _, _, offset, length, _ = row.split()
         if int(length) != 8 * int(count) or int(offset) + int(length) > len(data):
-            raise CorruptInput("the coastline files disagree", expected=f"{count} points of 8 bytes", found=f"{length} bytes at {offset}")
+            raise CorruptInput(
+                "the coastline files disagree",
+                expected=f"{count} points of 8 bytes",
+                found=f"{length} bytes at {offset}",
+            )
         if int(kind) in (LAND, ANTARCTICA):
             polygon = np.frombuffer(data, "<f4", 2 * int(count), int(offset)).reshape(-1, 2)
             lines += _without_cuts(polygon, antarctic=int(kind) == ANTARCTICA)

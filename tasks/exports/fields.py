@@ -38,9 +38,7 @@ class Horizontal:
     def describe(self) -> str:
         """The extent in words, for error messages."""
         lat, lon = self.latitude, self.longitude
-        return (
-            f"latitude {np.nanmin(lat):g} to {np.nanmax(lat):g}, longitude {np.nanmin(lon):g} to {np.nanmax(lon):g}"
-        )
+        return f"latitude {np.nanmin(lat):g} to {np.nanmax(lat):g}, longitude {np.nanmin(lon):g} to {np.nanmax(lon):g}"
 
 
 def horizontal(run: xr.Dataset) -> Horizontal:
@@ -52,11 +50,17 @@ def horizontal(run: xr.Dataset) -> Horizontal:
     if (lat.ndim, lon.ndim) == (1, 1):
         y, x = str(lat.dims[0]), str(lon.dims[0])
         if y == x:
-            raise UsageError("the run's grid is unstructured", expected="latitude and longitude axes or 2-D", found=lat.dims)
+            raise UsageError(
+                "the run's grid is unstructured", expected="latitude and longitude axes or 2-D", found=lat.dims
+            )
     elif lat.ndim == 2 and lat.dims == lon.dims:
         y, x = str(lat.dims[0]), str(lat.dims[1])
     else:
-        raise UsageError("latitude and longitude do not fit together", expected="both 1-D or both on the same (y, x)", found=(lat.dims, lon.dims))
+        raise UsageError(
+            "latitude and longitude do not fit together",
+            expected="both 1-D or both on the same (y, x)",
+            found=(lat.dims, lon.dims),
+        )
     return Horizontal(y, x, np.asarray(lat.values, dtype="float64"), np.asarray(lon.values, dtype="float64"))
 
 
@@ -95,7 +99,7 @@ def lead_hours(run: xr.Dataset) -> np.ndarray:
 
 def init_time(run: xr.Dataset) -> np.datetime64:
     """Initialisation time, UTC, whole seconds."""
-    return run["init_time"].values.astype("datetime64[s]")[()]
+    return np.datetime64(run["init_time"].values.astype("datetime64[s]").item(), "s")
 
 
 def valid_times(run: xr.Dataset) -> np.ndarray:

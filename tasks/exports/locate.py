@@ -84,12 +84,12 @@ def curvilinear_search(
 ) -> Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """A function of latitude and longitude (degrees, any one shape) that gives the row and column of the
     nearest cell of a curvilinear grid and whether the point is on the grid, all of that shape."""
-    from scipy.spatial import cKDTree
+    from scipy.spatial import KDTree
 
     known = np.isfinite(grid.latitude) & np.isfinite(grid.longitude)
     vectors = _unit_vectors(grid.latitude, grid.longitude)
     cells = np.flatnonzero(known)
-    tree = cKDTree(vectors.reshape(-1, 3)[cells])
+    tree = KDTree(vectors.reshape(-1, 3)[cells])
     reach = _HALF_DIAGONAL * _widest_neighbour(vectors).ravel()
 
     def search(latitude: np.ndarray, longitude: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

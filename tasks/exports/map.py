@@ -18,6 +18,7 @@ from .palette import Display, Style, display_of, limits, style_of
 
 _DPI = 100
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62, 24, 84, 104  # pixels around the map for labels, title and colour bar
+_GRATICULE = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 20, 30, 45, 60)  # degrees between lines
 _MOST_CONTOURED = 400  # rows or columns; a quick-look shows no more
 
 
@@ -59,22 +60,33 @@ class Map(Exporter):
     variable: str
     lead_time: float = Field(ge=0, description="Lead time in hours.")
     level: float | None = Field(default=None, description="Level, for a variable with several.")
-    member: int | Literal["mean"] | None = Field(default=None, description="Member, or the ensemble mean; the first when absent.")
-    bbox: Box | None = Field(default=None, description="West, south, east, north in degrees; west > east crosses the date line.")
+    member: int | Literal["mean"] | None = Field(
+        default=None, description="Member, or the ensemble mean; the first when absent."
+    )
+    bbox: Box | None = Field(
+        default=None, description="West, south, east, north in degrees; west > east crosses the date line."
+    )
     contour: str | None = Field(default=None, description="A second variable, drawn as lines.")
+    contour_level: float | None = Field(default=None, description="Its level; that of the map when absent.")
     width: int = Field(default=1200, ge=300, le=6000, description="Width of the picture in pixels.")
 
     def render(self, run: xr.Dataset, folder: Path) -> list[Path]:
         grid = horizontal(run)
         frame = frame_of(grid, self.bbox, self.width)
         cells, cut = (grid, {}) if self.bbox is None else _cut(grid, self.bbox)
-        drawn, note = self._pick(run, self.variable)
+        drawn, note = self._pick(run, self.variable, self.level)
+        if self.level is not None and "level" not in run[self.variable].dims:
+            raise UsageError(f"variable {self.variable!r} has no levels; leave 'level' out")
+        if self.member is not None and "member" not in run[self.variable].dims:
+            raise UsageError(f"variable {self.variable!r} has no members; leave 'member' out")
         style, display, values = _shown(drawn.isel(cut))
         picture = _Picture(frame)
         picture.field(raster(cells, values, frame), values, style, _label(drawn, note, display))
         picture.coast()
         if self.contour is not None:
-            lines, line_note = self._pick(run, self.contour)
+            lines, line_note = self._pick(
+                run, self.contour, self.level if self.contour_level is None else self.contour_level
+            )
             _, line_display, line_values = _shown(lines.isel(cut))
             picture.contours(cells, line_values)
             note = f"lines: {_label(lines, line_note, line_display)}"
@@ -85,34 +97,34 @@ class Map(Exporter):
         picture.save(path)
         return [path]
 
-    def _pick(self, run: xr.Dataset, name: str) -> tuple[xr.DataArray, str]:
+    def _pick(self, run: xr.Dataset, name: str, level: float | None) -> tuple[xr.DataArray, str]:
         """One map of a variable, still lazy, and what was picked in words."""
         array = field(run, name).isel(lead_time=steps_at(run, [self.lead_time])[0])
         notes = []
         if "level" in array.dims:
-            if self.level is None and array.sizes["level"] > 1:
+            if level is None and array.sizes["level"] > 1:
                 raise UsageError(
                     f"variable {name!r} has {array.sizes['level']} levels; name one with 'level'",
                     expected=", ".join(f"{v:g}" for v in array["level"].values),
                     found="none",
                 )
-            array = array.isel(level=0 if self.level is None else place(array, "level", self.level))
+            array = array.isel(level=0 if level is None else place(array, "level", level))
             units = array["level"].attrs.get("units", "1")
             notes.append(f"{float(array['level']):g} {units}" if units != "1" else f"level {float(array['level']):g}")
-        elif self.level is not None and name == self.variable:
-            place(array, "level", self.level)
         if "member" in array.dims:
             if self.member == "mean":
                 notes.append(f"mean of {array.sizes['member']} members")
-                array = array.mean("member", keep_attrs=True)
+                array = array.mean("member", skipna=False, keep_attrs=True)
             else:
                 at = 0 if self.member is None else place(array, "member", self.member)
                 array = array.isel(member=at)
                 notes.append("control" if int(array["member"]) == 0 else f"member {int(array['member'])}")
-        elif self.member is not None and name == self.variable:
-            raise UsageError(f"variable {name!r} has no members; leave 'member' out")
         if array.ndim > 2:
-            raise UsageError(f"variable {name!r} cannot be drawn as one map", expected="no dimension beyond level and member", found=array.dims[:-2])
+            raise UsageError(
+                f"variable {name!r} cannot be drawn as one map",
+                expected="no dimension beyond level and member",
+                found=array.dims[:-2],
+            )
         return array, ", ".join(notes)
 
     def _title(self, run: xr.Dataset, drawn: xr.DataArray, note: str) -> tuple[str, str]:
@@ -170,6 +182,7 @@ class _Picture:
 
     def field(self, pixels: np.ma.MaskedArray, values: np.ndarray, style: Style, label: str) -> None:
         from matplotlib import colormaps
+        from matplotlib.cm import ScalarMappable
         from matplotlib.colors import Normalize, PowerNorm
 
         frame = self.frame
@@ -179,9 +192,13 @@ class _Picture:
         image = colours(norm(pixels.data.astype("float64")), bytes=True)
         image[~np.isfinite(pixels.data)] = (205, 205, 205, 255)
         image[np.ma.getmaskarray(pixels)] = 255
-        self.axes.imshow(image, extent=(frame.west, frame.east, frame.south, frame.north), aspect="auto", interpolation="none", zorder=0)
-        from matplotlib.cm import ScalarMappable
-
+        self.axes.imshow(
+            image,
+            extent=(frame.west, frame.east, frame.south, frame.north),
+            aspect="auto",
+            interpolation="none",
+            zorder=0,
+        )
         bar = self.figure.add_axes(self._box(frame.left, frame.top + frame.rows + 40, frame.columns, 14))
         scale = self.figure.colorbar(ScalarMappable(norm, colours), cax=bar, orientation="horizontal")
         scale.ax.tick_params(labelsize=8)
@@ -191,9 +208,11 @@ class _Picture:
         from matplotlib.collections import LineCollection
 
         frame = self.frame
-        lines = [s for s in coastlines_between(frame.west, frame.east, _resolution(frame))]
+        lines = coastlines_between(frame.west, frame.east, _resolution(frame))
         for colour, thickness in (("white", 1.8), ("black", 0.7)):  # dark on a light rim shows on any colour
-            self.axes.add_collection(LineCollection(lines, colors=colour, linewidths=thickness, zorder=3), autolim=False)
+            self.axes.add_collection(
+                LineCollection(lines, colors=colour, linewidths=thickness, zorder=3), autolim=False
+            )
 
     def contours(self, grid: Horizontal, values: np.ndarray) -> None:
         thin = tuple(slice(None, None, -(-n // _MOST_CONTOURED)) for n in values.shape)
@@ -215,9 +234,8 @@ class _Picture:
         self.axes.clabel(drawn, fontsize=7, fmt="%g")
 
     def title(self, first: str, second: str) -> None:
-        across, _ = self.frame.size
+        across, down = self.frame.size
         left = self.frame.left / across
-        _, down = self.frame.size
         self.figure.text(left, 1 - 12 / down, first, fontsize=12, weight="bold", va="top")
         self.figure.text(left, 1 - 36 / down, second, fontsize=9, va="top", linespacing=1.4)
 
@@ -226,11 +244,12 @@ class _Picture:
         self.canvas.print_png(path, metadata={"Software": None})
 
     def _graticule(self) -> None:
-        from matplotlib.ticker import FuncFormatter, MaxNLocator
+        from matplotlib.ticker import FuncFormatter, MultipleLocator
 
-        steps = [1, 1.5, 2, 3, 4.5, 6, 9, 10]
-        for axis, letters in ((self.axes.xaxis, "WE"), (self.axes.yaxis, "SN")):
-            axis.set_major_locator(MaxNLocator(nbins=9, steps=steps))
+        frame = self.frame
+        spans = (frame.east - frame.west, frame.north - frame.south)
+        for axis, span, letters in zip((self.axes.xaxis, self.axes.yaxis), spans, ("WE", "SN"), strict=True):
+            axis.set_major_locator(MultipleLocator(next((s for s in _GRATICULE if span <= 9 * s), 60)))
             axis.set_major_formatter(FuncFormatter(lambda v, _, letters=letters: _degrees(v, letters)))
         self.axes.tick_params(labelsize=8, length=3)
         self.axes.grid(color="black", alpha=0.25, linewidth=0.5, zorder=2)
@@ -274,7 +293,10 @@ def _edges(grid: Horizontal) -> tuple[float, float, float, float]:
         dx, dy = (np.diff(a).mean() / 2 if len(a) > 1 else 0.5 for a in (lon, lat))
         west, east = float(lon[0] - dx), float(lon[-1] + dx)
         if grid.global_longitude:
-            west, east = (round(west / 180) * 180.0, round(west / 180) * 180.0 + 360) if abs(west - round(west / 180) * 180) <= 2 * dx else (west, west + 360)
+            # Cell centres on a meridian where maps begin: begin there, not half a cell before it.
+            meridian = 180.0 * round(west / 180)
+            west = meridian if abs(west - meridian) <= 2 * dx else west
+            east = west + 360
     else:
         known = grid.longitude[np.isfinite(grid.longitude)]
         middle = float(np.degrees(np.angle(np.exp(1j * np.radians(known)).mean())))
@@ -292,7 +314,7 @@ def _about(longitude: np.ndarray, middle: float) -> np.ndarray:
 
 def _resolution(frame: Frame) -> Resolution:
     degrees = (frame.east - frame.west) / frame.columns
-    return "c" if degrees > 0.25 else "l" if degrees > 0.02 else "i"
+    return "c" if degrees > 0.15 else "l" if degrees > 0.05 else "i"
 
 
 def _degrees(value: float, letters: str) -> str:

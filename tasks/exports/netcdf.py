@@ -39,8 +39,12 @@ class NetCDF(Exporter):
 
     type: Literal["netcdf"] = "netcdf"
     variables: tuple[str, ...] | None = Field(default=None, description="Variables to export; all when absent.")
-    bbox: Box | None = Field(default=None, description="West, south, east, north in degrees; west > east crosses the date line.")
-    steps: tuple[float, ...] | None = Field(default=None, min_length=1, description="Lead times in hours; all when absent.")
+    bbox: Box | None = Field(
+        default=None, description="West, south, east, north in degrees; west > east crosses the date line."
+    )
+    steps: tuple[float, ...] | None = Field(
+        default=None, min_length=1, description="Lead times in hours; all when absent."
+    )
     complevel: int = Field(default=4, ge=1, le=9, description="zlib level.")
 
     def render(self, run: xr.Dataset, folder: Path) -> list[Path]:
@@ -50,24 +54,27 @@ class NetCDF(Exporter):
         if not arrays:
             raise UsageError("the run has no gridded variable to export")
         if self.steps is not None:
-            places = sorted(steps_at(run, self.steps))
+            places = sorted(set(steps_at(run, self.steps)))
             run = run.isel(lead_time=places)
             arrays = [a.isel(lead_time=compact(np.array(places))) for a in arrays]
+        grid = horizontal(run)
+        box = None if self.bbox is None else window(grid, self.bbox)
         path = folder / f"{self.name}.nc"
         with netCDF4.Dataset(path, "w", format="NETCDF4") as out:
             out.setncatts(_global_attributes(run))
-            grid, cut = self._write_grid(out, run)
+            cut = self._write_grid(out, run, grid, box)
             _write_times(out, run)
             for array in arrays:
                 self._write_array(out, array.isel(cut), grid, run)
         return [path]
 
-    def _write_grid(self, out: Any, run: xr.Dataset) -> tuple[Horizontal, dict[str, Any]]:
-        """Write the horizontal coordinates; return the grid and the selection that cuts an array to the box."""
-        grid = horizontal(run)
+    def _write_grid(
+        self, out: Any, run: xr.Dataset, grid: Horizontal, box: tuple[np.ndarray, ...] | None
+    ) -> dict[str, Any]:
+        """Write the horizontal coordinates; return the selection that cuts an array to the box."""
         latitude, longitude, cut = grid.latitude, grid.longitude, {}
-        if self.bbox is not None:
-            rows, columns, longitude = window(grid, self.bbox)
+        if box is not None:
+            rows, columns, longitude = box
             latitude = grid.latitude[rows] if grid.regular else grid.latitude[np.ix_(rows, columns)]
             cut = {grid.y: compact(rows), grid.x: compact(columns)}
         shape = (len(latitude), len(longitude)) if grid.regular else latitude.shape
@@ -75,12 +82,18 @@ class NetCDF(Exporter):
             out.createDimension(dim, size)
         for name, values in (("latitude", latitude), ("longitude", longitude)):
             dims = run[name].dims
-            _put(out, name, values.astype(run[name].dtype if run[name].dtype.kind == "f" else "f8"), dims, _AXES[name] | run[name].attrs)
+            _put(
+                out,
+                name,
+                values.astype(run[name].dtype if run[name].dtype.kind == "f" else "f8"),
+                dims,
+                _AXES[name] | run[name].attrs,
+            )
         for dim in (grid.y, grid.x):
             if dim in run.coords and dim not in ("latitude", "longitude"):
                 coordinate = run[dim].isel({dim: cut[dim]}) if cut else run[dim]
                 _put(out, dim, coordinate.values, (dim,), coordinate.attrs)
-        return grid, cut
+        return cut
 
     def _write_array(self, out: Any, array: xr.DataArray, grid: Horizontal, run: xr.Dataset) -> None:
         front = [d for d in array.dims if d not in ("lead_time", "level", grid.y, grid.x)]
@@ -90,9 +103,15 @@ class NetCDF(Exporter):
         dims = tuple("time" if d == "lead_time" else str(d) for d in array.dims)
         floating = array.dtype.kind == "f"
         variable = out.createVariable(
-            str(array.name), array.dtype, dims, compression="zlib", complevel=self.complevel, shuffle=True,
-            chunksizes=_chunks(array), fill_value=array.dtype.type(np.nan) if floating else None,
-        )  # fmt: skip
+            str(array.name),
+            array.dtype.newbyteorder("="),
+            dims,
+            compression="zlib",
+            complevel=self.complevel,
+            shuffle=True,
+            chunksizes=_chunks(array),
+            fill_value=array.dtype.type(np.nan) if floating else None,
+        )
         variable.setncatts(_attributes(array))
         extra = ["init_time", "lead_time", *(() if grid.regular else ("latitude", "longitude"))]
         variable.setncattr("coordinates", " ".join(extra))
@@ -125,9 +144,27 @@ def _write_times(out: Any, run: xr.Dataset) -> None:
     out.createDimension("time", run.sizes["lead_time"])
     clock = {"units": "seconds since 1970-01-01 00:00:00", "calendar": "standard"}
     seconds = valid_times(run).astype("int64")
-    _put(out, "time", seconds, ("time",), {"standard_name": "time", "long_name": "time for which the forecast holds", "axis": "T"} | clock)
-    _put(out, "lead_time", lead_hours(run), ("time",), {"standard_name": "forecast_period", "long_name": "time since initialisation", "units": "hours"})
-    _put(out, "init_time", start.astype("int64"), (), {"standard_name": "forecast_reference_time", "long_name": "initialisation time of the run"} | clock)
+    _put(
+        out,
+        "time",
+        seconds,
+        ("time",),
+        {"standard_name": "time", "long_name": "time for which the forecast holds", "axis": "T"} | clock,
+    )
+    _put(
+        out,
+        "lead_time",
+        lead_hours(run),
+        ("time",),
+        {"standard_name": "forecast_period", "long_name": "time since initialisation", "units": "hours"},
+    )
+    _put(
+        out,
+        "init_time",
+        start.astype("int64"),
+        (),
+        {"standard_name": "forecast_reference_time", "long_name": "initialisation time of the run"} | clock,
+    )
 
 
 def _put_outer(out: Any, dim: str, array: xr.DataArray) -> None:
@@ -140,7 +177,7 @@ def _put_outer(out: Any, dim: str, array: xr.DataArray) -> None:
 
 
 def _put(out: Any, name: str, values: np.ndarray, dims: tuple[Any, ...], attrs: Any) -> None:
-    kind = str if values.dtype.kind == "O" else values.dtype
+    kind = str if values.dtype.kind == "O" else values.dtype.newbyteorder("=")
     variable = out.createVariable(name, kind, dims)
     variable.setncatts(_clean(attrs))
     variable[...] = values
@@ -160,4 +197,11 @@ def _attributes(array: xr.DataArray) -> dict[str, Any]:
 
 def _clean(attrs: Any) -> dict[str, Any]:
     """Attributes that NetCDF can hold: text, numbers and lists of numbers; empty text is left out."""
-    return {str(k): v for k, v in attrs.items() if isinstance(v, (str, int, float, np.generic, np.ndarray, list)) and not isinstance(v, bool) and not (isinstance(v, str) and not v) and k not in _HIDDEN}
+    return {
+        str(k): v
+        for k, v in attrs.items()
+        if isinstance(v, (str, int, float, np.generic, np.ndarray, list))
+        and not isinstance(v, bool)
+        and not (isinstance(v, str) and not v)
+        and k not in _HIDDEN
+    }

@@ -23,7 +23,11 @@ class Style:
 STYLES = (
     Style(r"dew_?\s?point|temperature|^(\d*t\d*m?|t2m|d2m|skt|sst|mx2t\d*|mn2t\d*|tmp|tmax|tmin)$", "plasma"),
     Style(r"gust|wind_speed|wind speed|^(ws|si10|10fg\d*|fg10|i10fg)$", "viridis", floor=0),
-    Style(r"eastward_wind|northward_wind|[uv].component of wind|[uv] wind|^([uv]|[uv]\d+m?|\d+[uv]|[uv]grd)$", "RdBu_r", "signed"),
+    Style(
+        r"eastward_wind|northward_wind|[uv].component of wind|[uv] wind|^([uv]|[uv]\d+m?|\d+[uv]|[uv]grd)$",
+        "RdBu_r",
+        "signed",
+    ),
     Style(r"vorticity|divergence|vertical_velocity|omega|tendency_of|heat_flux", "RdBu_r", "signed"),
     Style(r"snow(?!melt)", "PuBu", "root", floor=0),
     Style(r"precipitation|rain|^(tp|cp|lsp|prate|apcp)$", "YlGnBu", "root", floor=0),
@@ -67,7 +71,21 @@ UNITS: dict[tuple[str, str], Display] = {
 }
 """By colour map (so by quantity) and unit of the data. Liquid water: 1 kg m-2 is 1 mm."""
 
-_PLAIN = {"m s-1": "m/s", "m s**-1": "m/s", "m2 s-2": "m²/s²", "m**2 s**-2": "m²/s²", "W m-2": "W/m²", "W m**-2": "W/m²", "J m-2": "J/m²", "J m**-2": "J/m²", "kg m-2": "kg/m²", "kg m**-2": "kg/m²", "1": "", "~": ""}  # fmt: skip
+_PLAIN = {
+    "m s-1": "m/s",
+    "m s**-1": "m/s",
+    "m2 s-2": "m²/s²",
+    "m**2 s**-2": "m²/s²",
+    "W m-2": "W/m²",
+    "W m**-2": "W/m²",
+    "J m-2": "J/m²",
+    "J m**-2": "J/m²",
+    "kg m-2": "kg/m²",
+    "kg m**-2": "kg/m²",
+    "1": "",
+    "~": "",
+}
+"""Units that stay as they are, in ordinary notation."""
 
 
 def style_of(name: str, standard_name: str = "", long_name: str = "", units: str = "") -> Style:

@@ -109,7 +109,11 @@ class Points(Exporter):
         lon = np.array([p.longitude for p in self.points])
         places, inside = _METHODS[self.method](grid, lat, lon)
         if not inside.all():
-            outside = ", ".join(f"{p.name} ({p.latitude:g}, {p.longitude:g})" for p, ok in zip(self.points, inside, strict=True) if not ok)
+            outside = ", ".join(
+                f"{p.name} ({p.latitude:g}, {p.longitude:g})"
+                for p, ok in zip(self.points, inside, strict=True)
+                if not ok
+            )
             raise UsageError("points lie outside the grid", expected=grid.describe(), found=outside)
         cell = places if self.method == "nearest" else nearest(grid, lat, lon)[0]
         row, column = cell.rows[:, 0], cell.columns[:, 0]
@@ -126,7 +130,9 @@ class Points(Exporter):
         zone = ZoneInfo(self.time_zone)
         return [t.replace(tzinfo=UTC).astimezone(zone).isoformat() for t in valid_times(run).tolist()]
 
-    def _document(self, run: xr.Dataset, located: Located, series: dict[str, tuple[xr.DataArray, np.ndarray]]) -> dict[str, Any]:
+    def _document(
+        self, run: xr.Dataset, located: Located, series: dict[str, tuple[xr.DataArray, np.ndarray]]
+    ) -> dict[str, Any]:
         head = {k: run.attrs[k] for k in ("title", "source", "attribution") if k in run.attrs}
         return head | {
             "init_time": utc_text(init_time(run)),
@@ -147,12 +153,17 @@ class Points(Exporter):
             ],
         }
 
-    def _write_csv(self, path: Path, run: xr.Dataset, located: Located, series: dict[str, tuple[xr.DataArray, np.ndarray]]) -> None:
+    def _write_csv(
+        self, path: Path, run: xr.Dataset, located: Located, series: dict[str, tuple[xr.DataArray, np.ndarray]]
+    ) -> None:
         import polars as pl
 
         members = run["member"].values if any("member" in a.dims for a, _ in series.values()) else None
         shape = (len(self.points), 1 if members is None else len(members), run.sizes["lead_time"])
-        spread = lambda values, axis: np.broadcast_to(np.expand_dims(values, [a for a in range(3) if a != axis]), shape).ravel()  # noqa: E731
+
+        def spread(values: np.ndarray, axis: int) -> np.ndarray:
+            return np.broadcast_to(values.reshape([-1 if a == axis else 1 for a in range(3)]), shape).ravel()
+
         columns: dict[str, Any] = {
             "point": spread(np.array([p.name for p in self.points], dtype=object), 0).tolist(),
             "latitude": spread(np.array([p.latitude for p in self.points]), 0),
@@ -204,7 +215,9 @@ def _columns(array: xr.DataArray, values: np.ndarray) -> Iterator[tuple[str, np.
     units = f" [{array.attrs['units']}]" if array.attrs.get("units") else ""
     for index in np.ndindex(*(array.sizes[d] for d in outer)):
         labels = [array[d].values[i] for d, i in zip(outer, index, strict=True)]
-        name = "_".join([str(array.name), *(f"{v:g}" if isinstance(v, (int, float, np.number)) else str(v) for v in labels)])
+        name = "_".join(
+            [str(array.name), *(f"{v:g}" if isinstance(v, (int, float, np.number)) else str(v) for v in labels)]
+        )
         yield f"{name}{units}", values[index]
 
 
@@ -214,7 +227,7 @@ def _geojson(document: dict[str, Any]) -> dict[str, Any]:
             "type": "Feature",
             "geometry": {
                 "type": "Point",
-                "coordinates": [float(_signed(np.float64(p["requested"]["longitude"]))), p["requested"]["latitude"]],
+                "coordinates": [float(_signed(np.array(p["requested"]["longitude"]))), p["requested"]["latitude"]],
             },
             "properties": p,
         }

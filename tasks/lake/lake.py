@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 
 from .cubes import Cube
-from .errors import AccessError, LakeError, UsageError
+from .errors import AccessError, LakeError, NotFound, UsageError
 from .ledger import Ledger, Record
 from .objects import Objects
 
@@ -46,6 +46,8 @@ class Lake:
             self.objects.delete(probe)
         except AccessError as error:
             raise AccessError(f"lake {self.url} is not writable ({error.message})") from None
+        except NotFound:
+            raise AccessError(f"lake {self.url} is not writable: there is no such bucket") from None
 
     def ledger(self, recipe: str) -> Ledger:
         """The ledger of one recipe."""

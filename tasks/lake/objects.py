@@ -42,6 +42,9 @@ _RETRY: dict[str, Any] = {
 _CLIENT: dict[str, Any] = {"connect_timeout": "10s", "timeout": "120s", "allow_http": True, "user_agent": "weatherlake"}
 _S3_OPTIONS = frozenset({"endpoint", "region", "anonymous"})
 
+LOCK = ".lock"
+"""File in a local store that conditional writes lock; no object of the store."""
+
 
 @dataclass(frozen=True, slots=True)
 class Meta:
@@ -147,9 +150,16 @@ class Objects:
         if match := re.search(r"os error (\d+)", str(error)):
             number = int(match[1])
             return from_os_error(OSError(number, os.strerror(number)), where)
-        if re.search(r"\b429\b", text):
+        # By the status and nothing else: the text also holds the key and a duration, full of numbers.
+        found = re.search(r"status code: (\d{3})", text)
+        status = int(found[1]) if found else None
+        if status == 416 or "Requested range was invalid" in text:
+            return CorruptInput(f"{where} ends before the bytes that were asked for")
+        if status == 404:
+            return NotFound(f"{where} is not there ({text})")
+        if status == 429:
             return QuotaError(f"{where}: the server asks to slow down ({text})")
-        if re.search(r"\b(401|403)\b", text):
+        if status in (401, 403):
             return AccessError(f"{where}: access refused ({text})")
         if isinstance(error, (oe.GenericError, OSError)):
             return Unreachable(f"{where} cannot be reached ({text})")
@@ -182,6 +192,8 @@ class Objects:
 
     def get_range(self, key: str, offset: int, length: int) -> bytes:
         """``length`` bytes from ``offset`` on. Raises ``CorruptInput`` when the object ends before them."""
+        if length == 0:
+            return b""
         with self._typed(key):
             data = bytes(obstore.get_range(self._store, key, start=offset, length=length))
         if len(data) != length:
@@ -203,7 +215,7 @@ class Objects:
                 found = [_meta(m) for batch in obstore.list(self._store, prefix or None) for m in batch]
         except NotFound:
             return []
-        return sorted(found, key=lambda m: m.key)
+        return sorted((m for m in found if m.key != LOCK), key=lambda m: m.key)
 
     def get_many(self, keys: Sequence[str], concurrency: int = 32) -> list[tuple[bytes, str | None]]:
         """Content and etag of many objects, fetched side by side, in the order of ``keys``."""
@@ -229,11 +241,25 @@ class Objects:
         with self._typed(key):
             if self.location.is_local:
                 with self._local_lock():
-                    if obstore.head(self._store, key)["e_tag"] != etag:
+                    before = _meta(obstore.head(self._store, key))
+                    if before.etag != etag:
                         raise ConflictError(f"{key} was changed by somebody else at the same time")
-                    return obstore.put(self._store, key, data, use_multipart=False)["e_tag"]
-            mode: Any = {"e_tag": etag, "version": None}
+                    return self._put_later(key, data, before.last_modified)
+            mode: Any = {"e_tag": etag}
             return obstore.put(self._store, key, data, mode=mode, use_multipart=False)["e_tag"]
+
+    def _put_later(self, key: str, data: bytes, than: datetime) -> str | None:
+        """Write a local object whose time of change is after ``than``; its etag.
+
+        The etag of a file is its inode, time and size. Inodes are used again at once and many kernels' clocks
+        tick only every few milliseconds, so without this a third version could carry the etag of the first.
+        """
+        etag = obstore.put(self._store, key, data, use_multipart=False)["e_tag"]
+        if obstore.head(self._store, key)["last_modified"] > than:
+            return etag
+        path = Path(self.location.prefix, key)
+        os.utime(path, ns=(path.stat().st_atime_ns, (round(than.timestamp() * 1e6) + 1) * 1000))
+        return obstore.head(self._store, key)["e_tag"]
 
     def delete(self, key: str) -> None:
         """Remove an object; nothing happens when it is not there."""
@@ -251,10 +277,15 @@ class Objects:
         return len(keys)
 
     def make(self) -> None:
-        """Create the folder of a local store; nothing for others. Raises ``AccessError``, ``LakeError``."""
+        """Create the folder of a local store; nothing for others. Raises ``AccessError``, ``ResourceError``."""
         if self.location.is_local:
             try:
                 Path(self.location.prefix).mkdir(parents=True, exist_ok=True)
+            except (FileExistsError, NotADirectoryError) as error:
+                raise AccessError(f"{self.url} cannot be made: {error.filename} is or lies below a file") from None
+            except FileNotFoundError as error:
+                # Parents are made too, so only a place where nothing can be made (/proc) answers this.
+                raise AccessError(f"{self.url} cannot be made: {error.strerror}") from None
             except OSError as error:
                 raise from_os_error(error, f"{self.url} cannot be made") from None
 
@@ -264,7 +295,7 @@ class Objects:
 
         The kernel frees it when its holder dies, so a killed process leaves nothing behind.
         """
-        path = Path(self.location.prefix) / ".lock"
+        path = Path(self.location.prefix) / LOCK
         with open(path, "ab") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield

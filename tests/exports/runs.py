@@ -15,7 +15,9 @@ def _axes(kind: Kind) -> tuple[tuple[str, str], np.ndarray, np.ndarray, dict[str
         import pyproj
 
         x, y = np.arange(60) * 40e3 - 1200e3, np.arange(40) * 40e3 - 800e3
-        lcc = pyproj.CRS.from_dict({"proj": "lcc", "lat_1": 38.5, "lat_2": 38.5, "lat_0": 38.5, "lon_0": -97.5, "R": 6371229})
+        lcc = pyproj.CRS.from_dict(
+            {"proj": "lcc", "lat_1": 38.5, "lat_2": 38.5, "lat_0": 38.5, "lon_0": -97.5, "R": 6371229}
+        )
         lon, lat = pyproj.Transformer.from_crs(lcc, 4326, always_xy=True).transform(*np.meshgrid(x, y))
         mapping = {k: v for k, v in lcc.to_cf().items() if not isinstance(v, bool)}
         extra = {
@@ -32,7 +34,9 @@ def _axes(kind: Kind) -> tuple[tuple[str, str], np.ndarray, np.ndarray, dict[str
     return dims, np.arange(90, -90.1, -2.0), west + np.arange(0, 360, 2.0), extra
 
 
-def make_run(kind: Kind = "global", *, members: int = 3, levels: tuple[float, ...] = (850.0, 500.0), nan: bool = True) -> xr.Dataset:
+def make_run(
+    kind: Kind = "global", *, members: int = 3, levels: tuple[float, ...] = (850.0, 500.0), nan: bool = True
+) -> xr.Dataset:
     """A run of 2026-11-20T00 with lead times 0, 6, 12 h and the variables ``t2m``, ``tp``, ``msl`` and ``t``
     (on levels); ``members=0`` and ``levels=()`` leave those dimensions out. ``nan`` puts holes into ``tp``."""
     dims, lat, lon, extra = _axes(kind)
@@ -62,23 +66,38 @@ def make_run(kind: Kind = "global", *, members: int = 3, levels: tuple[float, ..
     data = {
         "t2m": along(field, units="K", standard_name="air_temperature", long_name="2 metre temperature"),
         "tp": along(rain, units="m", long_name="total precipitation", step_type="accum", cell_methods="lead_time: sum"),
-        "msl": along(pressure, units="Pa", standard_name="air_pressure_at_mean_sea_level", long_name="mean sea level pressure"),
+        "msl": along(
+            pressure, units="Pa", standard_name="air_pressure_at_mean_sea_level", long_name="mean sea level pressure"
+        ),
     }
     if levels:
         at = len(outer)
         stacked = np.stack([field - (1000 - level) / 8 for level in levels], axis=at).astype("float32")
-        attrs = {"units": "K", "standard_name": "air_temperature", "long_name": "temperature", "grid_mapping": "spatial_ref"}
+        attrs = {
+            "units": "K",
+            "standard_name": "air_temperature",
+            "long_name": "temperature",
+            "grid_mapping": "spatial_ref",
+        }
         data["t"] = xr.Variable((*outer, "level", *dims), stacked, attrs)
     coords = {
         "init_time": xr.Variable((), init, {"standard_name": "forecast_reference_time"}),
         "lead_time": xr.Variable("lead_time", lead, {"standard_name": "forecast_period"}),
         "valid_time": xr.Variable("lead_time", init + lead, _TIME),
-        "latitude": xr.Variable(dims if lat.ndim == 2 else dims[:1], lat, {"units": "degrees_north", "standard_name": "latitude"}),
-        "longitude": xr.Variable(dims if lon.ndim == 2 else dims[1:], lon, {"units": "degrees_east", "standard_name": "longitude"}),
+        "latitude": xr.Variable(
+            dims if lat.ndim == 2 else dims[:1], lat, {"units": "degrees_north", "standard_name": "latitude"}
+        ),
+        "longitude": xr.Variable(
+            dims if lon.ndim == 2 else dims[1:], lon, {"units": "degrees_east", "standard_name": "longitude"}
+        ),
     } | extra
     if members:
-        coords["member"] = xr.Variable("member", np.arange(members, dtype="int16"), {"standard_name": "realization", "units": "1"})
+        coords["member"] = xr.Variable(
+            "member", np.arange(members, dtype="int16"), {"standard_name": "realization", "units": "1"}
+        )
     if levels:
-        coords["level"] = xr.Variable("level", np.array(levels), {"standard_name": "air_pressure", "units": "hPa", "positive": "down"})
+        coords["level"] = xr.Variable(
+            "level", np.array(levels), {"standard_name": "air_pressure", "units": "hPa", "positive": "down"}
+        )
     attrs = {"title": "Made-up model", "source": "formula", "attribution": "public domain"}
     return xr.Dataset(data, coords, attrs)

@@ -69,7 +69,9 @@ def pipeline(recipe: object, lake: object, *arguments: object, env: dict[str, st
     return run("pipeline", recipe, "--lake", lake, "--json", *PLAIN, *arguments, env=env)
 
 
-def assert_same_cubes(lake: object, other: object, recipe: str = "demo", zones: tuple[str, ...] = ("refined", "global-4")) -> None:
+def assert_same_cubes(
+    lake: object, other: object, recipe: str = "demo", zones: tuple[str, ...] = ("refined", "global-4")
+) -> None:
     """Every value, coordinate and attribute of the published cubes is the same in both lakes."""
     for zone in zones:
         one, two = (open_cube(str(url), recipe, zone).load() for url in (lake, other))
