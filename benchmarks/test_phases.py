@@ -32,7 +32,7 @@ def gfs_recipe(folder: Path) -> Path:
         "name": "gfs-like",
         "kind": "forecast",
         "source": {
-            "type": "folder", "roots": [archive.as_uri()], "pattern": "gfs.t{init:%H}z.pgrb2.0p25.f{step:03d}",
+            "type": "folder", "root": archive.as_uri(), "pattern": "gfs.t{init:%H}z.pgrb2.0p25.f{step:03d}",
             "index": "noaa", "steps": list(gfs_like.STEPS),
         },
         "runs": {"start": "2026-11-20T00:00:00Z", "every": 6, "default": "2026-11-20T00"},

@@ -3,9 +3,10 @@
 import queue
 import random
 import time
+import uuid
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from . import kinds
@@ -42,6 +43,8 @@ def run_phase(
     context = Context(lake, recipe)
     phase = kinds.phase(recipe, name)
     lake.prepare()
+    # Every run has an id of its own, or it could not tell what its lost workers claimed from what others did.
+    options = replace(options, flow_run_id=options.flow_run_id or f"run-{uuid.uuid4().hex[:12]}")
     plan = plan_phase(lake, recipe, name, window, options)
     selected = plan.selected
     run = _Run(context, phase, plan, options, executor, progress)
@@ -158,7 +161,9 @@ class _Run:
         reason = f"its worker was lost ({type(error).__name__}: {(str(error).splitlines() or [''])[0]})"
         ledger = self.context.ledger
         for partition in job.partitions:
-            record = ledger.mark_lost(self.phase.name, partition.key, reason)
+            record = ledger.mark_lost(
+                self.phase.name, partition.key, reason, flow_run_id=self.options.flow_run_id
+            )
             mine = record is not None and record.fingerprint == partition.fingerprint
             if mine and record.status in (Status.DONE, Status.REJECTED, Status.FAILED):
                 self._note(

@@ -1,13 +1,18 @@
 """What an exporter is: published data in, files a user takes away out."""
 
+from __future__ import annotations
+
 from abc import abstractmethod
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import xarray as xr
 from pydantic import Field
 
 from ..lake.recipe import Name
 from ..lake.registry import Plugin, Registry
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 
 class Exporter(Plugin):

@@ -1,12 +1,17 @@
 """What exporters ask of a run: its horizontal grid, its variables, its times; and typed refusals."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import xarray as xr
 
 from ..lake.errors import UsageError
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,11 +1,12 @@
 """Exporter ``map``: one field of a run as a PNG, in plate carree, with coastlines."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import xarray as xr
 from pydantic import Field
 
 from ..lake.errors import UsageError
@@ -15,6 +16,9 @@ from .exporter import Exporter, exporters
 from .fields import Horizontal, field, horizontal, init_time, lead_hours, place, steps_at, utc_text, valid_times
 from .locate import curvilinear_search, nearest_columns, nearest_rows
 from .palette import Display, Style, display_of, limits, style_of
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 _DPI = 100
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62, 24, 84, 104  # pixels around the map for labels, title and colour bar

@@ -1,18 +1,23 @@
 """Exporter ``netcdf``: a run, or a part of it, as one CF NetCDF-4 file."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import xarray as xr
 from pydantic import Field
 
 from ..lake.errors import UsageError
+from ..lake.hdf5 import HDF5
 from .box import Box, compact, window
 from .exporter import Exporter, exporters
 from .fields import Horizontal, fields, horizontal, init_time, lead_hours, steps_at, utc_text, valid_times
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 CONVENTIONS = "CF-1.11"
 _CHUNK_BYTES = 4 * 2**20
@@ -60,7 +65,7 @@ class NetCDF(Exporter):
         grid = horizontal(run)
         box = None if self.bbox is None else window(grid, self.bbox)
         path = folder / f"{self.name}.nc"
-        with netCDF4.Dataset(path, "w", format="NETCDF4") as out:
+        with HDF5, netCDF4.Dataset(path, "w", format="NETCDF4") as out:
             out.setncatts(_global_attributes(run))
             cut = self._write_grid(out, run, grid, box)
             _write_times(out, run)

@@ -1,15 +1,16 @@
 """Exporter ``points``: time series at places, as JSON, CSV or GeoJSON."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
 import orjson
-import xarray as xr
 from pydantic import Field, field_validator
 
 from ..lake.errors import UsageError
@@ -17,6 +18,9 @@ from ..lake.registry import Strict
 from .exporter import Exporter, exporters
 from .fields import Horizontal, fields, horizontal, init_time, lead_hours, utc_text, valid_times
 from .locate import Places, bilinear, great_circle_km, nearest
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 _METHODS = {"nearest": nearest, "bilinear": bilinear}
 _ATTRIBUTES = ("units", "long_name", "standard_name", "cell_methods", "step_type")
@@ -189,6 +193,8 @@ def read(array: xr.DataArray, grid: Horizontal, places: Places) -> np.ndarray:
 
     A missing corner makes a bilinear value missing, unless it has no weight.
     """
+    import xarray as xr
+
     at = ("point", "corner")
     picked = array.isel({grid.y: xr.DataArray(places.rows, dims=at), grid.x: xr.DataArray(places.columns, dims=at)})
     values = picked.transpose(..., *at).load().values

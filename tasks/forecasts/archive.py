@@ -19,9 +19,9 @@ class Archive:
         self.source = context.recipe.source
         roots = self.source.roots()
         self.own = not roots
-        base = context.lake.url.split("?")[0].rstrip("/")
-        query = context.lake.url.partition("?")[2]
-        mine = f"{base}/archive/{context.recipe.name}" + (f"?{query}" if query else "")
+        self._place = f"archive/{context.recipe.name}"
+        base, _, query = context.lake.url.partition("?")
+        mine = f"{base.rstrip('/')}/{self._place}" + (f"?{query}" if query else "")
         self.mirrors = [Objects(root) for root in roots or (mine,)]
 
     def make(self, run: datetime) -> None:
@@ -69,10 +69,10 @@ class Archive:
             f"{url} lies under none of the recipe's mirrors", expected=[_base(m) for m in self.mirrors], found=url
         )
 
-    @staticmethod
-    def url(store: Objects, key: str) -> str:
-        """The absolute URL of an object, as manifests record it (without options such as the region)."""
-        return f"{_base(store)}/{key}"
+    def url(self, store: Objects, key: str) -> str:
+        """Where an object is, as manifests record it: an absolute URL without options such as the region, or a
+        key of the lake, which may be moved, for an archive that is part of it."""
+        return f"{self._place}/{key}" if self.own else f"{_base(store)}/{key}"
 
     def _first[T](self, key: str, look: Callable[[Objects], T]) -> T:
         errors: list[LakeError] = []

@@ -88,12 +88,13 @@ def decode(message: Buffer, sub: int = 0, out: np.ndarray | None = None) -> np.n
     """
     single = cut(message, sub)
     with _opened(single) as handle:
+        packing = _packing(handle)
         shape = _shape(handle)
         scan = _scan(handle)
         target = np.empty(shape, np.float32) if out is None else _checked(out, shape)
         straight = target if not scan else np.empty(target.size, np.float32)
         try:
-            _unpack(handle, straight.reshape(-1))
+            _unpack(handle, packing, straight.reshape(-1))
         except eccodes.FunctionNotImplementedError:
             straight.reshape(-1)[:] = decode_second(single)
         except eccodes.CodesInternalError as error:
@@ -156,7 +157,13 @@ def _read_header(handle: int) -> Header:
         edition = eccodes.codes_get(handle, "edition", int)
         shape = _shape(handle)
         init_time = datetime(
-            day // 10000, day // 100 % 100, day % 100, clock // 100, clock % 100, _get(handle, "second", int, 0), tzinfo=UTC
+            day // 10000,
+            day // 100 % 100,
+            day % 100,
+            clock // 100,
+            clock % 100,
+            _get(handle, "second", int, 0),
+            tzinfo=UTC,
         )
     except eccodes.CodesInternalError as error:
         raise CorruptInput(f"ecCodes cannot read the header: {error}") from None
@@ -229,12 +236,22 @@ def _checked(out: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return out
 
 
-def _unpack(handle: int, flat: np.ndarray) -> None:
+def _packing(handle: int) -> str:
+    packing = _get(handle, "packingType", str, "unknown")
+    if packing == "unknown":
+        template = _get(handle, "dataRepresentationTemplateNumber", int, -1)
+        raise Undecodable(
+            "ecCodes does not know how the field is packed", expected="a known packing", found=f"template 5.{template}"
+        )
+    return packing
+
+
+def _unpack(handle: int, packing: str, flat: np.ndarray) -> None:
     """Unpack into a 1-D float32 array, NaN where the message has no value."""
     may_miss = _may_miss(handle)
     if may_miss:
         eccodes.codes_set(handle, "missingValue", _MISSING)
-    if eccodes.codes_get(handle, "packingType", str) in FLOAT32_PACKINGS:
+    if packing in FLOAT32_PACKINGS:
         _values(handle, flat, lib.grib_get_float_array, "float *")
     else:
         wide = _wide(flat.size)

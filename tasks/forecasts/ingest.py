@@ -7,10 +7,11 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ..lake.errors import CorruptInput, LakeError, NotThereYet
 from ..lake.ledger import Record
-from ..lake.objects import Objects
+from ..lake.objects import Meta, Objects
 from ..lake.partition import Input, Output, Partition, Produced, Status, digest_bytes, fingerprint
 from ..lake.phase import Context, Phase, ScopePlan, Window
 from . import manifest
@@ -18,6 +19,7 @@ from .archive import Archive
 from .decode import verify
 from .recipe import ForecastRecipe
 from .runs import parse_run, scopes, steps_of
+from .scan import scan_manifest
 from .select import rows_of
 from .sources.source import SourceFile
 
@@ -117,13 +119,17 @@ def _inputs(archive: Archive, keys: list[str], record: Record | None) -> tuple[I
 
 
 def _read_index(archive: Archive, file: SourceFile, partition: Partition) -> tuple[pa.Table, list[Input]]:
-    """One index as a table whose ``url``, ``etag`` and ``last_modified`` are those of the GRIB file."""
-    run = parse_run(partition.scope)
+    """One index as a table whose ``url``, ``etag`` and ``last_modified`` are those of the GRIB file.
+
+    A file without an index is read and scanned.
+    """
+    run, step = parse_run(partition.scope), int(str(partition.params["step"]))
     if file.index_url is None:
-        raise LakeError(f"{file.url} has no index", partition=partition.key)
+        content, data, store = archive.read(file.url)
+        table = scan_manifest(content, file.url, run=run, member=file.member)
+        table = table.filter(pc.equal(table["lead_time"].cast(pa.int64()), step * 3600))
+        return _of_file(table, archive, store, file, data), [Input(file.url, data.etag)]
     index, meta, store = archive.read(file.index_url)
-    if not index:
-        raise CorruptInput(f"{archive.url(store, file.index_url)} is empty", partition=partition.key)
     data = store.head(file.url)
     if data is None:
         raise NotThereYet(f"{archive.url(store, file.url)} is not there, though its index is", partition=partition.key)
@@ -131,17 +137,24 @@ def _read_index(archive: Archive, file: SourceFile, partition: Partition) -> tup
     ends = table["offset"].to_numpy() + table["length"].to_numpy()
     if len(ends) and ends.max() > data.size:
         raise CorruptInput(
-            f"index {file.index_url} disagrees with its file",
-            partition=partition.key, expected=f"at least {ends.max()} bytes", found=f"{data.size} bytes",
-        )  # fmt: skip
-    url = archive.url(store, file.url)
-    columns = {"url": url, "etag": data.etag, "last_modified": data.last_modified.replace(microsecond=0)}
-    for name, value in columns.items():
-        at = manifest.SCHEMA.get_field_index(name)
-        kind = manifest.SCHEMA.field(name)
-        plain = kind.type.value_type if isinstance(kind.type, pa.DictionaryType) else kind.type
-        table = table.set_column(at, kind, pa.array([value] * len(table), plain).cast(kind.type))
-    return table.cast(manifest.SCHEMA), [Input(file.index_url, meta.etag)]
+            f"{partition.key}: index {file.index_url} disagrees with its file",
+            partition=partition.key,
+            expected=f"at least {ends.max()} bytes",
+            found=f"{data.size} bytes",
+        )
+    return _of_file(table, archive, store, file, data), [Input(file.index_url, meta.etag)]
+
+
+def _of_file(table: pa.Table, archive: Archive, store: Objects, file: SourceFile, data: Meta) -> pa.Table:
+    """The rows with what is known of the GRIB file they lie in."""
+    values = {
+        "url": archive.url(store, file.url),
+        "etag": data.etag,
+        "last_modified": data.last_modified.replace(microsecond=0),
+    }
+    for name, value in values.items():
+        table = manifest.with_column(table, name, [value] * len(table))
+    return table.cast(manifest.SCHEMA)
 
 
 def _copy(
@@ -163,16 +176,14 @@ def _copy(
         with tempfile.TemporaryDirectory(prefix="weatherlake-") as folder:
             path = Path(folder) / "messages"
             new, digest, size = _gather(store, key, offset[here], length[here], path)
-            etag = context.lake.objects.put(target, path)
+            context.lake.objects.put(target, path)
         offset[here] = new
         url[here] = target
-        etags[here] = etag
+        # The digest, not the etag: copied again, the same bytes leave everything downstream alone.
+        etags[here] = digest
         outputs.append(Output(target, digest, size))
     for name, values in (("url", url), ("offset", offset), ("etag", etags)):
-        at = manifest.MANIFEST.get_field_index(name)
-        kind = manifest.MANIFEST.field(name)
-        plain = kind.type.value_type if isinstance(kind.type, pa.DictionaryType) else kind.type
-        rows = rows.set_column(at, kind, pa.array(list(values), plain).cast(kind.type))
+        rows = manifest.with_column(rows, name, list(values))
     return rows, outputs
 
 

@@ -32,6 +32,13 @@ MANIFEST = SCHEMA.insert(0, pa.field("variable", _NAME, nullable=False))
 """Columns of a manifest: an index's, with the name of the variable each field belongs to in the cube."""
 
 
+def with_column(table: pa.Table, name: str, values: list[object]) -> pa.Table:
+    """The table with one of the columns above replaced by plain values."""
+    kind = MANIFEST.field(name)
+    plain = kind.type.value_type if isinstance(kind.type, pa.DictionaryType) else kind.type
+    return table.set_column(table.schema.get_field_index(name), kind, pa.array(values, plain).cast(kind.type))
+
+
 def write(table: pa.Table) -> bytes:
     """A manifest as Parquet (zstd), byte for byte the same for the same table."""
     sink = io.BytesIO()
@@ -42,7 +49,8 @@ def write(table: pa.Table) -> bytes:
 def read(data: bytes, where: str = "manifest") -> pa.Table:
     """A manifest from Parquet bytes. Raises ``CorruptInput`` when it is none."""
     try:
-        table = pq.read_table(io.BytesIO(data))
+        # Not read_table: that goes through pyarrow.dataset, which imports pandas.
+        table = pq.ParquetFile(io.BytesIO(data)).read()
     except pa.ArrowInvalid as error:
         raise CorruptInput(f"{where} is not Parquet: {str(error).splitlines()[0]}") from None
     if table.schema.names != MANIFEST.names:

@@ -60,7 +60,9 @@ def walk(data: Buffer, offset: int = 0) -> Message:
     """
     room = len(data) - offset
     if bytes(data[offset : offset + 4]) != START:
-        raise CorruptInput(_at(offset, "does not start with GRIB"), expected=START, found=bytes(data[offset : offset + 4]))
+        raise CorruptInput(
+            _at(offset, "does not start with GRIB"), expected=START, found=bytes(data[offset : offset + 4])
+        )
     if room < 8:
         raise CorruptInput(_at(offset, "is truncated"), expected="at least 8 bytes", found=f"{room} bytes")
     edition = data[offset + 7]
@@ -79,7 +81,9 @@ def verify(message: Buffer) -> Message:
     found = walk(message, 0)
     if found.length != len(message):
         raise CorruptInput(
-            "the byte range does not end with the message", expected=f"{found.length} bytes", found=f"{len(message)} bytes"
+            "the byte range does not end with the message",
+            expected=f"{found.length} bytes",
+            found=f"{len(message)} bytes",
         )
     return found
 
@@ -128,7 +132,9 @@ def _walk_second(data: Buffer, offset: int, room: int) -> Message:
         raise CorruptInput(_at(offset, "is truncated"), expected="at least 16 bytes", found=f"{room} bytes")
     length = _LONG.unpack_from(data, offset + 8)[0]
     if length < 20:
-        raise CorruptInput(_at(offset, "is shorter than its frame"), expected="at least 20 bytes", found=f"{length} bytes")
+        raise CorruptInput(
+            _at(offset, "is shorter than its frame"), expected="at least 20 bytes", found=f"{length} bytes"
+        )
     _check_length(data, offset, length, room)
     last = length - 4
     at = 16
@@ -138,13 +144,17 @@ def _walk_second(data: Buffer, offset: int, room: int) -> Message:
     unpack = _HEAD.unpack_from
     while at < last:
         if last - at < 5:
-            raise CorruptInput(_at(offset, f"has sections that do not add up: {last - at} bytes remain after section {previous}"))
+            raise CorruptInput(
+                _at(offset, f"has sections that do not add up: {last - at} bytes remain after section {previous}")
+            )
         size, number = unpack(data, offset + at)
         if number not in SECTIONS:
             raise CorruptInput(_at(offset, f"has an unknown section at its byte {at}"), expected="1 to 7", found=number)
         if size < 5 or at + size > last:
             raise CorruptInput(
-                _at(offset, f"has a section {number} that does not fit"), expected=f"5 to {last - at} bytes", found=f"{size} bytes"
+                _at(offset, f"has a section {number} that does not fit"),
+                expected=f"5 to {last - at} bytes",
+                found=f"{size} bytes",
             )
         # A field ends with section 7; the next may begin with section 2, 3 or 4 and inherits the rest.
         if number <= previous and not (previous == 7 and number in (2, 3, 4)):
@@ -159,7 +169,9 @@ def _walk_second(data: Buffer, offset: int, room: int) -> Message:
         previous = number
         at += size
     if previous != 7:
-        raise CorruptInput(_at(offset, "does not end with a data section"), expected="section 7", found=f"section {previous}")
+        raise CorruptInput(
+            _at(offset, "does not end with a data section"), expected="section 7", found=f"section {previous}"
+        )
     return Message(2, length, tuple(fields))
 
 
@@ -181,7 +193,11 @@ def _walk_first(data: Buffer, offset: int, room: int) -> Message:
             continue
         step = size(at)
         if step < 6 or at + step > room:
-            raise CorruptInput(_at(offset, f"has a section {number} that does not fit"), expected="within the message", found=f"{step} bytes")
+            raise CorruptInput(
+                _at(offset, f"has a section {number} that does not fit"),
+                expected="within the message",
+                found=f"{step} bytes",
+            )
         at += step
     data_size = size(at)
     if length & 0x800000:
@@ -194,5 +210,9 @@ def _walk_first(data: Buffer, offset: int, room: int) -> Message:
             data_size = length - 4 - at
             _check_length(data, offset, length, room)
     if at + data_size + 4 != length:
-        raise CorruptInput(_at(offset, "has sections that do not add up"), expected=f"{length} bytes", found=f"{at + data_size + 4} bytes")
+        raise CorruptInput(
+            _at(offset, "has sections that do not add up"),
+            expected=f"{length} bytes",
+            found=f"{at + data_size + 4} bytes",
+        )
     return Message(1, length, ())

@@ -3,10 +3,9 @@
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import xarray as xr
 
 from ..checks.report import Completeness, Map, html
 from ..checks.verdict import Row, Verdict
@@ -16,6 +15,9 @@ from ..lake.errors import LakeError
 from ..lake.phase import Context
 from .recipe import ForecastRecipe
 from .runs import lead_times, one_run, parse_run, steps_of
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 _MAPS = 6
 
@@ -51,7 +53,7 @@ def _completeness(recipe: ForecastRecipe, scope: str, present: Mapping[str, np.n
 
 
 def _maps(
-    cube: xr.Dataset, scope: str, verdict: Verdict, statistics: Mapping[str, Mapping[str, float | None]]
+    cube: "xr.Dataset", scope: str, verdict: Verdict, statistics: Mapping[str, Mapping[str, float | None]]
 ) -> list[Map]:
     """A map per variable, those with faults first, each at its first offending field."""
     run = one_run(cube, scope)

@@ -6,6 +6,7 @@ from it only in date, forecast time and member number is read straight from its 
 
 import mmap
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -15,6 +16,7 @@ import pyarrow as pa
 
 from ..lake.errors import CorruptInput
 from .decode import header
+from .manifest import SCHEMA
 from .message import Buffer, Field, Message, walk
 
 _START = re.compile(rb"GRIB")
@@ -157,7 +159,9 @@ def _quick(view: memoryview, field: Field, sub: int) -> _Row | None:
     try:
         init_time = datetime(int.from_bytes(first[12:14], "big"), *first[14:19], tzinfo=UTC)
     except ValueError:
-        raise CorruptInput("the message has no valid reference time", expected="a date", found=first[12:19].hex()) from None
+        raise CorruptInput(
+            "the message has no valid reference time", expected="a date", found=first[12:19].hex()
+        ) from None
     member = product[times.member] if name.has_member and times.member is not None else None
     return _Row(name, member, init_time, forecast * unit + name.window)
 
@@ -184,7 +188,7 @@ _names = _Names()
 
 
 def _named(view: memoryview, sub: int) -> _Name:
-    found = header(_headers_only(view), sub) if False else header(view, sub)
+    found = header(view, sub)
     level = None if found.level == 0 and found.type_of_level not in LEVELS_FROM_ZERO else found.level
     return _Name(
         found.short_name,
@@ -194,3 +198,31 @@ def _named(view: memoryview, sub: int) -> _Name:
         round((found.end_step - found.start_step) * 3600),
         found.member is not None,
     )
+
+
+def _table(rows: list[_Row], places: np.ndarray, url: str, member: int | None) -> pa.Table:
+    windows = np.array([r.name.window for r in rows], np.int64)
+    ends = np.array([r.end for r in rows], np.int64)
+    instant = np.array([r.name.step_type == "instant" for r in rows])
+    columns = {
+        "param": [r.name.param for r in rows],
+        "level_type": [r.name.level_type for r in rows],
+        "level": [r.name.level for r in rows],
+        "member": [member if r.member is None else r.member for r in rows],
+        "lead_time": ends,
+        "window": [r.name.step_type for r in rows],
+        "window_start": pa.array(ends - windows, mask=instant),
+        "url": [url] * len(rows),
+        "offset": places[:, 0],
+        "length": places[:, 1],
+        "sub": places[:, 2],
+        "etag": [None] * len(rows),
+        "last_modified": [None] * len(rows),
+    }
+    return pa.table([_column(columns[f.name], f.type) for f in SCHEMA], schema=SCHEMA)
+
+
+def _column(values: object, kind: pa.DataType) -> pa.Array:
+    if isinstance(kind, pa.DictionaryType):
+        return pa.array(values, kind.value_type).dictionary_encode().cast(kind)
+    return (values if isinstance(values, pa.Array) else pa.array(values)).cast(kind)

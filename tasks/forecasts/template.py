@@ -6,8 +6,8 @@ one message as it came from the provider. Later runs are held against it.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from functools import cached_property
+from dataclasses import asdict, dataclass, field
+from functools import cached_property, lru_cache
 
 import numpy as np
 import orjson
@@ -19,6 +19,7 @@ from ..grids.grid import Grid
 from ..lake.cube_template import ArrayTemplate, CubeTemplate
 from ..lake.cubes import Cube
 from ..lake.errors import CorruptInput, NotFound, UsageError
+from ..lake.lake import Lake
 from ..lake.partition import digest_json
 from ..lake.phase import Context
 from . import decode
@@ -56,6 +57,7 @@ class Template:
 
     variables: Mapping[str, Learnt]
     message: bytes
+    _cubes: dict[str, CubeTemplate] = field(default_factory=dict, compare=False, repr=False)
 
     @cached_property
     def grid(self) -> Grid:
@@ -63,15 +65,22 @@ class Template:
         return from_grib(self.message)
 
     def store(self, context: Context[ForecastRecipe]) -> None:
-        """Keep the template in the lake."""
+        """Keep the template in the lake, unless it is there."""
         base = _base(context.recipe)
+        if context.lake.objects.head(f"{base}/headers.json") is not None:
+            return
         context.lake.objects.put(f"{base}/grid.grib", self.message)
         context.lake.objects.put(
             f"{base}/headers.json", orjson.dumps({n: asdict(v) for n, v in self.variables.items()})
         )
 
     def cube(self, recipe: ForecastRecipe) -> CubeTemplate:
-        """The refined cube's structure."""
+        """The refined cube's structure; worked out once per recipe."""
+        if recipe.digest not in self._cubes:
+            self._cubes[recipe.digest] = self._cube(recipe)
+        return self._cubes[recipe.digest]
+
+    def _cube(self, recipe: ForecastRecipe) -> CubeTemplate:
         grid, _ = ordered(self.grid, recipe)
         coordinates = {name: (dims, np.asarray(v), attrs) for name, (dims, v, attrs) in grid.coordinates().items()}
         leads = lead_times(recipe)
@@ -128,7 +137,7 @@ class Template:
             "short_name": learnt.short_name,
             "step_type": learnt.step_type,
             "cell_methods": CELL_METHODS.get(variable.window or learnt.step_type, ""),
-            "type_of_level": learnt.type_of_level,
+            "level_type": learnt.type_of_level,
             "grid_mapping": "spatial_ref",
             "coordinates": "latitude longitude" if "latitude" not in grid.dims else "",
             "keep_bits": variable.keep_bits,
@@ -165,15 +174,20 @@ def load(context: Context[ForecastRecipe], rows: pa.Table | None = None) -> Temp
 
     Raises ``NotFound`` when there is none and no rows to learn from.
     """
-    base = _base(context.recipe)
     try:
-        headers = orjson.loads(context.lake.objects.get(f"{base}/headers.json"))
-        message = context.lake.objects.get(f"{base}/grid.grib")
-        return Template({n: Learnt(**v) for n, v in headers.items()}, message)
+        return _stored(context.lake.url, _base(context.recipe))
     except NotFound:
         if rows is None:
             raise NotFound(f"nothing was refined of {context.recipe.name} yet") from None
         return learn(context, rows)
+
+
+@lru_cache(maxsize=8)
+def _stored(lake: str, base: str) -> Template:
+    # What lies under a digest does not change, and every partition of a worker asks for it.
+    objects = Lake(lake).objects
+    headers = orjson.loads(objects.get(f"{base}/headers.json"))
+    return Template({n: Learnt(**v) for n, v in headers.items()}, objects.get(f"{base}/grid.grib"))
 
 
 def learn(context: Context[ForecastRecipe], rows: pa.Table) -> Template:

@@ -16,7 +16,7 @@ from ..lake.ledger import Record
 from ..lake.partition import SETTLE, Input, Output, Partition, Produced, Status, digest_bytes, fingerprint
 from ..lake.phase import Context, Phase, ScopePlan, Window
 from .branch import assemble, publish
-from .recipe import ForecastRecipe
+from .recipe import ForecastRecipe, Variable
 from .refine import run_manifest
 from .runs import index_of, ingested_scopes, parse_run, steps_of
 from .template import Template, load, refined_cube
@@ -170,7 +170,7 @@ def presence(context: Context[ForecastRecipe], scope: str) -> dict[str, np.ndarr
     return {v.name: _present(rows, recipe, v, load(context).cube(recipe).lead_time) for v in recipe.select.variables}
 
 
-def _present(rows: pa.Table, recipe: ForecastRecipe, variable: Any, leads: Sequence[int]) -> np.ndarray:
+def _present(rows: pa.Table, recipe: ForecastRecipe, variable: Variable, leads: Sequence[int]) -> np.ndarray:
     members, levels = recipe.select.members or (None,), variable.levels if len(variable.levels) > 1 else (None,)
     present = np.zeros((len(leads), len(members), len(levels)), bool)
     mine = rows.filter(pc.equal(rows["variable"].cast(pa.string()), variable.name))
@@ -221,9 +221,14 @@ def _subject(context: Context[ForecastRecipe], template: Template, scope: str, n
         level=np.asarray(variable.levels) if "level" in array.dims else None,
         latitude=coordinates["latitude"][1],
         longitude=coordinates["longitude"][1],
-        attributes=array.attributes,
+        attributes=array.attributes | _level_of(variable),
         window_start=_window_starts(rows, structure.lead_time)[expected],
     )
+
+
+def _level_of(variable: Variable) -> dict[str, float]:
+    """The level of a variable that has just one and so no level dimension, for the checks' table of ranges."""
+    return {"level": variable.levels[0]} if len(variable.levels) == 1 else {}
 
 
 def _window_starts(rows: pa.Table, leads: Sequence[int]) -> np.ndarray:

@@ -76,6 +76,8 @@ class Cube:
             raise
         except icechunk.ConflictError as error:
             raise ConflictError(f"cube {self.path}: {_first_line(error)}") from None
+        except icechunk.RefNotFoundError as error:
+            raise NotFound(f"cube {self.path}: {_first_line(error)}") from None
         except icechunk.RepositoryNotFoundError:
             raise NotFound(f"there is no cube {self.path} in {self.objects.url}") from None
         except (icechunk.IcechunkError, OSError, ValueError) as error:
@@ -289,12 +291,19 @@ class Cube:
         return self.store()
 
     def has(self, identity: str, chunk: str) -> bool:
-        """Whether ``main`` of the cube with this identity holds the chunk (as seen when first asked)."""
+        """Whether ``main`` of the cube with this identity holds the chunk."""
         import asyncio
 
         if self.identity != identity:
             return False
         with self._typed():
+            seen = self._main
+            if asyncio.run(seen.exists(chunk)):
+                return True
+            if self.repository.lookup_branch(MAIN) == seen.session.snapshot_id:
+                return False
+            # Published since main was looked at first.
+            self.__dict__.pop("_main", None)
             return asyncio.run(self._main.exists(chunk))
 
     def group(self, ref: str = MAIN) -> "zarr.Group":
@@ -314,11 +323,25 @@ class Cube:
 
 
 class Fork:
-    """A forked session at work: ``group`` to write to, ``data`` the pickled fork afterwards."""
+    """A forked session at work: ``group[name]`` are its arrays to write to, ``data`` the pickled fork afterwards."""
 
     def __init__(self, group: "zarr.Group") -> None:
-        self.group = group
+        self.group = _Writable(group)
         self.data = b""
+
+
+class _Writable:
+    """Arrays that also write what is nothing but NaN: a shard that is there says its field was looked at.
+
+    Zarr does not store that wish with an array, and its global configuration is no place for it: batches in
+    other threads set and reset that one too.
+    """
+
+    def __init__(self, group: "zarr.Group") -> None:
+        self._group = group
+
+    def __getitem__(self, name: str) -> "zarr.Array[Any]":
+        return self._group[name].with_config({"write_empty_chunks": True})  # type: ignore[union-attr]
 
 
 @contextmanager

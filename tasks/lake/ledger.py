@@ -260,13 +260,18 @@ class Ledger:
         )
         return self._write(phase, claim, record).record
 
-    def mark_lost(self, phase: str, partition: str, reason: str, now: datetime | None = None) -> Record | None:
+    def mark_lost(
+        self, phase: str, partition: str, reason: str, now: datetime | None = None, *, flow_run_id: str | None = None
+    ) -> Record | None:
         """Record that whoever worked on a partition is gone: for a future that ended in no final state.
 
-        Leaves a record alone that is not running. Returns what stands afterwards.
+        Leaves a record alone that is not running, or that is at work for another flow run than
+        ``flow_run_id`` (when given). Returns what stands afterwards.
         """
         before, etag = self._read(phase, partition)
         if before is None or before.status is not Status.RUNNING:
+            return before
+        if flow_run_id is not None and before.lineage.flow_run_id != flow_run_id:
             return before
         record = msgspec.structs.replace(
             before,

@@ -35,12 +35,12 @@ def recipe(tmp_path: Path, text: str | None = None, **changes: object) -> Path:
 def archive_of(lake: Path, tmp_path: Path, **changes: object) -> tuple[Path, Path]:
     """The demo's archive in a folder of its own, and a recipe that reads it through its index files."""
     archive = Path(shutil.copytree(lake / "archive" / "demo", tmp_path / "archive"))
-    source = {"type": "folder", "roots": [archive.as_uri()], **FOLDER}
+    source = {"type": "folder", "root": archive.as_uri(), **FOLDER}
     return archive, recipe(tmp_path, source=source, **changes)
 
 
 FOLDER = {
-    "pattern": "{init:%Y%m%d}/{init:%H}z/{init:%Y%m%d%H}0000-{step}h-enfo-ef.grib2",
+    "pattern": "{init:%Y%m%d}/{init:%H}z/demo/2p0/enfo/{init:%Y%m%d%H}0000-{step}h-enfo-ef.grib2",
     "index": "ecmwf",
     "steps": [0, 3, 6, 9, 12, 15, 18, 21, 24],
     "members": [0, 1, 2, 3],
@@ -101,7 +101,7 @@ def test_index_that_disagrees_with_the_file(demo: Path, tmp_path: Path):
 
 
 def test_unreachable_store(tmp_path: Path):
-    source = {"type": "folder", "roots": ["http://127.0.0.1:9/nothing"], **FOLDER}
+    source = {"type": "folder", "root": "http://127.0.0.1:9/nothing", **FOLDER}
     ran = run("ingest", recipe(tmp_path, source=source), "--lake", tmp_path / "lake", *PLAIN)
     says(ran, 4, "cannot be reached")
 

@@ -1,7 +1,7 @@
 """What a forecast source is: where its runs lie, which steps they have, how its index reads."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -14,9 +14,10 @@ from ...lake.registry import Plugin, Registry
 class SourceFile:
     """One GRIB file of a run at one step.
 
-    ``url`` and ``index_url`` are absolute (``https://``, ``s3://`` or ``file://``); ``index_url`` is None
-    where the provider has no index and the file is scanned. ``member`` is the ensemble member every
-    message of the file belongs to (0 is the control), or None when the index itself tells.
+    ``url`` and ``index_url`` are keys relative to the root (mirror) that `Source.files` was asked for, without
+    the root's query: the caller opens one store per root. ``index_url`` is None where the provider has no
+    index and the file is scanned. ``member`` is the ensemble member every message of the file belongs to (0 is
+    the control), or None when the index itself tells.
     """
 
     url: str
@@ -31,11 +32,18 @@ class Source(Plugin):
 
     @abstractmethod
     def roots(self) -> tuple[str, ...]:
-        """Mirrors in order of preference: the URL prefixes that `files` can be asked for."""
+        """Mirrors in order of preference: the URL prefixes that `files` can be asked for.
+
+        ``file://``, ``https://`` or ``s3://``, the last with options as the objects layer knows them
+        (``?region=eu-central-1&anonymous=true``). Empty for a source that generates its archive.
+        """
 
     @abstractmethod
     def steps(self, run: datetime) -> tuple[int, ...]:
-        """Lead times in hours that a complete run has, by the era ``run`` (UTC) is in."""
+        """Lead times in hours that a complete run has, sorted, by the era ``run`` (UTC) is in.
+
+        Raises ``UsageError`` for a run before the first era, or at an hour that has no run.
+        """
 
     @abstractmethod
     def members(self, run: datetime) -> tuple[int, ...] | None:
@@ -62,9 +70,11 @@ class Source(Plugin):
         """Hours after the initialisation time at which ``step`` is usually there."""
         return 8.0
 
-    def materialise(self, root: str, run: datetime) -> None:
-        """Make the archive where the source is a generator (the demo); nothing for real providers."""
-        del root, run
+    def generate(self, run: datetime) -> Iterator[tuple[str, bytes]]:
+        """The archive of a run (UTC) as (key relative to the root, content), where the source makes its own (the
+        demo); nothing for real providers. The same run gives the same bytes."""
+        del run
+        return iter(())
 
 
 sources: Registry[Source] = Registry("source", "tasks.forecasts.sources")

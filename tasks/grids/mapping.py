@@ -1,0 +1,67 @@
+"""CF grid mappings: what latitude, longitude, x and y refer to."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from .sphere import unit_vectors
+
+SPHERE: Mapping[str, Any] = {"grid_mapping_name": "latitude_longitude", "earth_radius": 6371229.0}
+"""Geographic coordinates on the sphere that NWP models use (GRIB2 code table 3.2, value 6)."""
+
+WGS84: Mapping[str, Any] = {
+    "grid_mapping_name": "latitude_longitude",
+    "semi_major_axis": 6378137.0,
+    "inverse_flattening": 298.257223563,
+}
+"""Geographic coordinates as GIS software expects them."""
+
+EARTH_SHAPES: Mapping[int, Mapping[str, float]] = {
+    0: {"earth_radius": 6367470.0},
+    2: {"semi_major_axis": 6378160.0, "semi_minor_axis": 6356775.0},
+    4: {"semi_major_axis": 6378137.0, "inverse_flattening": 298.257222101},
+    5: {"semi_major_axis": 6378137.0, "inverse_flattening": 298.257223563},
+    6: {"earth_radius": 6371229.0},
+    8: {"earth_radius": 6371200.0},
+    9: {"semi_major_axis": 6377563.396, "semi_minor_axis": 6356256.909},
+}
+"""GRIB2 code table 3.2, shape of the earth; 1, 3 and 7 carry their own numbers."""
+
+
+def attributes(mapping: Mapping[str, Any]) -> dict[str, Any]:
+    """Attributes of the ``spatial_ref`` variable: the CF mapping and its WKT (``crs_wkt``)."""
+    from pyproj import CRS
+
+    return {**mapping, "crs_wkt": CRS.from_cf(dict(mapping)).to_wkt()}
+
+
+def geographic(mapping: Mapping[str, Any], x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Latitude and longitude (degrees, -180..180) of ``x`` and ``y``: metres, or degrees on a rotated pole.
+
+    No datum is shifted: the geographic coordinates refer to the mapping's own earth.
+    """
+    if mapping["grid_mapping_name"] == "rotated_latitude_longitude":
+        return _unrotated(mapping, x, y)
+    longitude, latitude = _projection(mapping)(x, y, inverse=True)
+    return latitude, longitude
+
+
+def projected(mapping: Mapping[str, Any], latitude: float, longitude: float) -> tuple[float, float]:
+    """``x`` and ``y`` in metres of one geographic point in degrees."""
+    return _projection(mapping)(longitude, latitude)
+
+
+def _projection(mapping: Mapping[str, Any]):
+    from pyproj import CRS, Proj
+
+    return Proj(CRS.from_cf(dict(mapping)))
+
+
+def _unrotated(mapping: Mapping[str, Any], x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    tilt, turn = np.radians(mapping["grid_north_pole_latitude"]), np.radians(mapping["grid_north_pole_longitude"] - 180)
+    u, v, w = np.moveaxis(unit_vectors(y, x), -1, 0)
+    # About the y axis so that the grid's pole comes down to its latitude, then about the earth's axis.
+    u, w = np.sin(tilt) * u - np.cos(tilt) * w, np.cos(tilt) * u + np.sin(tilt) * w
+    longitude = np.degrees(np.arctan2(v, u) + turn)
+    return np.degrees(np.arctan2(w, np.hypot(u, v))), (longitude + 180) % 360 - 180

@@ -1,0 +1,163 @@
+"""Weights for grids whose rows lie along latitude circles: rectilinear ones, and reduced ones as a source.
+
+Cells are bounded by latitude circles and meridians, so an overlap is a product of two 1-D overlaps: in longitude, modulo
+a turn, and in the sine of latitude. Bilinear is linear in latitude and in longitude, each in degrees. CDO and YAC have
+the same convention.
+"""
+
+import numpy as np
+from scipy.sparse import coo_array, csr_array, hstack, kron
+
+from ..lake.errors import UsageError
+from . import axis
+from .grid import Grid
+from .overlap import weigh
+from .weights import Weights
+
+_ON_EDGE = 1e-9
+"""Degrees by which a target may lie beyond the last centre and still count as on it."""
+
+
+def make(source: Grid, target: Grid, method: str, *, norm: str, pole: str, extrapolate: bool) -> Weights:
+    """See `weights.make`; `_conservative` or `_bilinear` weights. Raises `UsageError` for ``extrapolate``."""
+    if extrapolate:
+        raise UsageError(f"method {method!r} does not extrapolate; 'nearest' does")
+    return _conservative(source, target, norm) if method == "conservative" else _bilinear(source, target, pole)
+
+
+def _conservative(source: Grid, target: Grid, norm: str) -> Weights:
+    rows = _overlaps(_sines(source.latitude_bounds), _sines(target.latitude_bounds))
+    if source.row_sizes is None:
+        overlap = kron(rows, _turned_overlaps(source.longitude_bounds, target.longitude_bounds), format="csr")
+    else:
+        rings, starts = [], np.cumsum([0, *source.row_sizes])
+        by_row = rows.tocsc()
+        for row, size in enumerate(source.row_sizes):
+            half = 180.0 / size
+            centres = source.longitude[starts[row] : starts[row + 1]]
+            columns = _turned_overlaps(np.stack([centres - half, centres + half], axis=1), target.longitude_bounds)
+            rings.append(kron(by_row[:, [row]], columns, format="csc"))
+        overlap = hstack(rings, format="csr")
+    shapes = (source.shape, target.shape)
+    matrix = csr_array(overlap)
+    return weigh(matrix, source.areas.ravel(), target.areas.ravel(), shapes, norm=norm, convention="circles")
+
+
+def _sines(bounds: np.ndarray) -> np.ndarray:
+    return np.sin(np.radians(np.sort(bounds, axis=1)))
+
+
+def _overlaps(source: np.ndarray, target: np.ndarray) -> csr_array:
+    """Lengths that intervals ``(m, 2)`` and ``(n, 2)`` have in common, as ``(n, m)``; the source's do not overlap."""
+    order = np.argsort(source[:, 0])
+    low, high = source[order].T
+    first = np.searchsorted(high, target[:, 0], side="right")
+    count = np.maximum(np.searchsorted(low, target[:, 1], side="left") - first, 0)
+    row = np.repeat(np.arange(len(target)), count)
+    nth = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
+    at = np.repeat(first, count) + nth
+    length = np.minimum(high[at], target[row, 1]) - np.maximum(low[at], target[row, 0])
+    return csr_array((np.maximum(length, 0), (row, order[at])), shape=(len(target), len(source)))
+
+
+def _turned_overlaps(source: np.ndarray, target: np.ndarray) -> csr_array:
+    """`_overlaps` of longitude bounds in degrees, whatever turn they are counted in; lengths in radians."""
+    source, target = np.sort(source, axis=1), np.sort(target, axis=1)
+    start = source[:, 0].min()
+    # Targets begin within a turn from the source's start and are at most a turn wide: two turns of source meet them.
+    # Less a hair first: an edge that rounding puts just below the start must not be moved up a whole turn.
+    moved = target - 360 * np.floor((target[:, :1] - start) / 360 + 1e-12)
+    twice = _overlaps(np.concatenate([source, source + 360]), moved)
+    return csr_array(twice[:, : len(source)] + twice[:, len(source) :]) * (np.pi / 180)
+
+
+def _bilinear(source: Grid, target: Grid, pole: str) -> Weights:
+    lat, lon = target.points
+    starts, latitude = np.arange(source.shape[0]) * source.shape[-1], source.latitude
+    if source.row_sizes is not None:
+        starts = np.cumsum([0, *source.row_sizes[:-1]])
+        latitude = source.latitude[starts]
+    below, above, up = _between(latitude, lat)
+    beyond = np.zeros(lat.size)
+    if source.is_periodic:
+        # Between the last row and the pole: a virtual row at the pole takes this share.
+        edge = np.where(lat > 0, latitude.max(), latitude.min())
+        outside = (np.abs(lat) > np.abs(edge)) & (lat * edge > 0)
+        reaches = np.abs(edge) + 1.5 * np.abs(np.diff(latitude)).max(initial=0.0) >= 90
+        outside &= reaches & (pole != "none")
+        last = np.where(lat > 0, int(latitude.argmax()), int(latitude.argmin()))
+        below, above, up = (np.where(outside, new, old) for new, old in ((last, below), (last, above), (0.0, up)))
+        if pole == "mean":
+            beyond[outside] = ((np.abs(lat) - np.abs(edge)) / (90 - np.abs(edge) + ~outside))[outside]
+    parts = [_in_row(source, row, share * (1 - beyond), lon, starts) for row, share in ((below, 1 - up), (above, up))]
+    for index in np.flatnonzero(beyond):
+        row = int(below[index])
+        columns = starts[row] + np.arange(_row_size(source, row))
+        parts.append((np.full(columns.size, index), columns, np.full(columns.size, beyond[index] / columns.size)))
+    row, column, share = (np.concatenate(p) for p in zip(*parts, strict=True))
+    there = np.isfinite(share) & (share != 0)
+    matrix = csr_array(coo_array((share[there], (row[there], column[there])), shape=(target.size, source.size)))
+    matrix.sum_duplicates()
+    _drop_partial_rows(matrix)
+    return Weights(matrix, source.shape, target.shape, "bilinear", "centres", options={"pole": pole})
+
+
+def _between(centres: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Indices of the centres on either side and the share of the second; NaN beyond the last ones."""
+    order = np.argsort(centres)
+    line = centres[order]
+    if line.size == 1:
+        share = np.where(np.abs(values - line[0]) <= _ON_EDGE, 0.0, np.nan)
+        return np.zeros(values.size, int), np.zeros(values.size, int), share
+    left = np.clip(np.searchsorted(line, values, side="right") - 1, 0, line.size - 2)
+    share = (values - line[left]) / (line[left + 1] - line[left])
+    outside = (values < line[0] - _ON_EDGE) | (values > line[-1] + _ON_EDGE)
+    return order[left], order[left + 1], np.where(outside, np.nan, np.clip(share, 0, 1))
+
+
+def _row_size(source: Grid, row: int) -> int:
+    return source.shape[-1] if source.row_sizes is None else source.row_sizes[row]
+
+
+def _in_row(
+    source: Grid, row: np.ndarray, share: np.ndarray, lon: np.ndarray, starts: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Target, source and weight of linear interpolation in longitude along row number ``row`` of the source."""
+    if source.row_sizes is not None:
+        sizes = np.asarray(source.row_sizes)[row]
+        at = np.mod(lon - source.longitude[starts[row]], 360) / 360 * sizes
+        left, right = np.floor(at).astype(int) % sizes, (np.floor(at).astype(int) + 1) % sizes
+        east = at - np.floor(at)
+    else:
+        left, right, east = _along(source, lon)
+    target = np.arange(lon.size)
+    return (
+        np.concatenate([target, target]),
+        np.concatenate([starts[row] + left, starts[row] + right]),
+        np.concatenate([share * (1 - east), share * east]),
+    )
+
+
+def _along(source: Grid, lon: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    line = source.longitude
+    first = line.min()
+    turned = lon - 360 * np.floor((lon - first) / 360 + 1e-12)
+    if not source.is_periodic:
+        return _between(line, turned)
+    index = np.arange(line.size)
+    if axis.repeats_its_first(line):
+        return _between(line, turned)
+    # The first column once more, a turn later, closes the ring.
+    west = int(line.argmin())
+    left, right, east = _between(np.append(line, first + 360), turned)
+    index = np.append(index, west)
+    return index[left], index[right], east
+
+
+def _drop_partial_rows(matrix: csr_array) -> None:
+    """Empty the rows that lost part of their sum: targets half outside."""
+    sums = np.asarray(matrix.sum(axis=1)).ravel()
+    bad = (np.abs(sums - 1) > 1e-6) & (np.diff(matrix.indptr) > 0)
+    if bad.any():
+        matrix.data[np.repeat(bad, np.diff(matrix.indptr))] = 0
+        matrix.eliminate_zeros()
