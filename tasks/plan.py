@@ -1,7 +1,7 @@
 """What a run of a phase would do: partitions, what the ledger says of them, and which are selected. Read-only."""
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from . import kinds
 from .lake.lake import Lake
@@ -77,20 +77,14 @@ def _rows(lake: Lake, plan: ScopePlan, records: Mapping[str, Record], options: O
     now = utcnow()
     rows = []
     for partition in plan.partitions:
-        found = state(records.get(partition.key), partition, now, there.get(partition.key, True))
-        rows.append(Row(partition, found, options.force or found in SELECTED[options.select]))
+        record = records.get(partition.key)
+        found = state(record, partition, now, there.get(partition.key, True))
+        planned = replace(partition, seen=record.attempt if record else 0)
+        rows.append(Row(planned, found, options.force or found in SELECTED[options.select]))
     return rows
 
 
-def all_over(plan: ScopePlan, records: Mapping[str, Record], now: Collection[str] = ()) -> bool:
-    """Whether every partition of a scope has its result, as planned or made just ``now`` (their keys).
-
-    A result made now may stand under another fingerprint than the plan's: processing found out more.
-    """
+def all_over(plan: ScopePlan, records: Mapping[str, Record]) -> bool:
+    """Whether every partition of a scope has its result, as planned."""
     over = (Status.DONE, Status.REJECTED)
-    return all(
-        p.key in records
-        and records[p.key].status in over
-        and (p.key in now or records[p.key].fingerprint == p.fingerprint)
-        for p in plan.partitions
-    )
+    return all(p.key in records and records[p.key].status in over and records[p.key].is_of(p) for p in plan.partitions)

@@ -14,7 +14,7 @@ from .executor import Executor
 from .lake.errors import ErrorClass, ExitCode, LakeError
 from .lake.lake import Lake
 from .lake.ledger import Record, State, state, utcnow
-from .lake.partition import Outcome, Output, Partition, Status
+from .lake.partition import Outcome, Output, Partition, Produced, Status
 from .lake.phase import Context, Phase, Window
 from .lake.recipe import Recipe
 from .plan import Options, Plan, all_over, plan_phase
@@ -50,8 +50,9 @@ def run_phase(
     run = _Run(context, phase, plan, options, executor, progress)
     progress.started(name, len(selected), sum(p.bytes for p in selected))
     try:
+        keys = {p.key for p in selected}
         for scope in plan.scopes:
-            wanted = [p for p in scope.partitions if p.key in {s.key for s in selected}]
+            wanted = [p for p in scope.partitions if p.key in keys]
             if wanted:
                 phase.prepare(context, scope.scope, wanted)
         run.process(selected)
@@ -161,10 +162,8 @@ class _Run:
         reason = f"its worker was lost ({type(error).__name__}: {(str(error).splitlines() or [''])[0]})"
         ledger = self.context.ledger
         for partition in job.partitions:
-            record = ledger.mark_lost(
-                self.phase.name, partition.key, reason, flow_run_id=self.options.flow_run_id
-            )
-            mine = record is not None and record.fingerprint == partition.fingerprint
+            record = ledger.mark_lost(self.phase.name, partition.key, reason, flow_run_id=self.options.flow_run_id)
+            mine = record is not None and record.is_of(partition)
             if mine and record.status in (Status.DONE, Status.REJECTED, Status.FAILED):
                 self._note(
                     Outcome(
@@ -223,8 +222,7 @@ class _Run:
         self.context.lake.forget()
         for plan in self.plan.scopes:
             records = self.context.ledger.read_all(self.phase.name, plan.scope)
-            now = {k for k, o in self.outcomes.items() if o.status in (Status.DONE, Status.REJECTED)}
-            if not all_over(plan, records, now):
+            if not all_over(plan, records):
                 continue
             over = {p.key: records[p.key] for p in plan.partitions}
             self._settle_scope(plan.scope, over)
@@ -242,7 +240,11 @@ class _Run:
                     self.outputs.extend(record.outputs)
                     return
                 outcome = attempt(
-                    self.context, _Settling(self.phase, scope, records), partition, leases, self.options.flow_run_id
+                    self.context,
+                    _Settling(self.phase, scope, records),
+                    replace(partition, seen=record.attempt if record else 0),
+                    leases,
+                    self.options.flow_run_id,
                 )
                 if outcome.error_class != BUSY:
                     break
@@ -322,7 +324,8 @@ class _Settling:
         self._scope = scope
         self._records = records
 
-    def process(self, context: Context[Any], _partition: Partition) -> Any:
+    def process(self, context: Context[Any], partition: Partition) -> Produced:
+        del partition
         return self._phase.settle(context, self._scope, self._records)
 
 

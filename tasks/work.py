@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from . import kinds
 from .lake import recipe as recipes
@@ -15,7 +15,7 @@ from .lake.errors import ErrorClass, LakeError, as_lake_error
 from .lake.lake import Lake
 from .lake.ledger import LEASE, Busy, Claim, Ledger, LostClaim, lineage
 from .lake.partition import Outcome, Partition, Produced, Status
-from .lake.phase import Context, Phase
+from .lake.phase import Context
 
 BUSY = "busy"
 """Error class of an outcome whose partition somebody else is working on."""
@@ -41,6 +41,16 @@ class Job:
         return first if first == last else f"{first} .. {last.split('/', 1)[-1]}"
 
 
+class Worker(Protocol):
+    """What `attempt` needs of a phase: its name, and to do one partition."""
+
+    name: str
+
+    def process(self, context: Context[Any], partition: Partition) -> Produced:
+        """See `Phase.process`."""
+        ...
+
+
 def work(job: Job) -> tuple[Outcome, ...]:
     """Work through a batch; an outcome for every partition, in order. Raises nothing that is about one of them."""
     recipe = recipes.parse(job.recipe)
@@ -51,17 +61,23 @@ def work(job: Job) -> tuple[Outcome, ...]:
 
 
 def attempt(
-    context: Context[Any], phase: Phase[Any], partition: Partition, leases: "Leases", flow_run_id: str | None
+    context: Context[Any], phase: Worker, partition: Partition, leases: "Leases", flow_run_id: str | None
 ) -> Outcome:
     """One partition from claim to record."""
     begun = time.monotonic()
 
-    def outcome(status: Status, error: LakeError | None = None, **more: Any) -> Outcome:
+    def outcome(status: Status, error: LakeError | None = None, held: str | None = None) -> Outcome:
+        said = str(error) if error else None
         return Outcome(
-            key=partition.key, status=status, error_class=str(error.error_class) if error else None,
-            message=str(error) if error else None, retry_after=error.retry_after if error else None,
-            bytes=partition.bytes, seconds=time.monotonic() - begun, **more,
-        )  # fmt: skip
+            key=partition.key,
+            status=status,
+            error_class=str(error.error_class) if error else None,
+            message=said if said is None or partition.key in said else f"{partition.key}: {said}",
+            retry_after=error.retry_after if error else None,
+            bytes=partition.bytes,
+            seconds=time.monotonic() - begun,
+            held=held,
+        )
 
     ledger = context.ledger
     try:
@@ -88,7 +104,7 @@ def attempt(
         return outcome(Status.FAILED, error)
 
 
-def _with_short_retries(context: Context[Any], phase: Phase[Any], partition: Partition) -> Produced:
+def _with_short_retries(context: Context[Any], phase: Worker, partition: Partition) -> Produced:
     for number in range(1, _SHORT_TRIES + 1):
         try:
             return phase.process(context, partition)

@@ -31,14 +31,25 @@ CREDENTIALS = {
 }
 """Environment in which clients reach `S3Server`; it takes any key."""
 
+# Connections have a thread each, but requests are answered one by one: moto looks whether If-Match holds and
+# writes afterwards, and with two requests in between it would let both through, which S3 never does.
 # The server ends when its standard input does: whatever becomes of the tests, it does not outlive them.
 _SERVE_S3 = """
-import logging, sys
+import logging, sys, threading
 logging.getLogger("werkzeug").setLevel(logging.ERROR)
-from moto.server import ThreadedMotoServer
-server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-server.start()
-print(server.get_host_and_port()[1], flush=True)
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from moto.moto_server.threaded_moto_server import MotoRequestHandler
+from werkzeug.serving import make_server
+
+moto, one = DomainDispatcherApplication(create_backend_app), threading.Lock()
+
+def answer(environ, start_response):
+    with one:
+        return list(moto(environ, start_response))
+
+server = make_server("127.0.0.1", 0, answer, True, request_handler=MotoRequestHandler)
+threading.Thread(target=server.serve_forever, daemon=True).start()
+print(server.server_address[1], flush=True)
 sys.stdin.read()
 """
 

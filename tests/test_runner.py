@@ -399,9 +399,7 @@ def test_two_flows_at_once_do_nothing_twice(bench: Bench) -> None:
     def flow() -> None:
         executor = Threads(2)
         options = Options(flow_run_id=threading.current_thread().name)
-        reports.append(
-            runner.run_phase(Lake(bench.lake.url), bench.recipe, "ingest", Window(), options, executor)
-        )
+        reports.append(runner.run_phase(Lake(bench.lake.url), bench.recipe, "ingest", Window(), options, executor))
         executor.close()
 
     flows = [threading.Thread(target=flow, name=f"flow-{i}") for i in range(2)]
@@ -413,6 +411,24 @@ def test_two_flows_at_once_do_nothing_twice(bench: Bench) -> None:
     assert bench.calls() == [*(f"one/{i:02}" for i in range(12)), "one/settle"]
     assert sum(r.partitions["done"] for r in reports) == 12
     assert sum(r.partitions["skipped"] for r in reports) == 12
+
+
+def test_what_another_flow_did_since_the_plan_is_not_done_again(bench: Bench) -> None:
+    class Overtaken(Threads):
+        def submit(self, job: Job) -> Any:
+            if not self.overtaken:
+                self.overtaken = True
+                assert counted(bench.run()) == {"planned": 4, "done": 4}
+            return super().submit(job)
+
+        overtaken = False
+
+    executor = Overtaken(2)
+    report = runner.run_phase(Lake(bench.lake.url), bench.recipe, "ingest", Window(), Options(), executor)
+    executor.close()
+    assert (report.status, report.exit_code) == ("nothing to do", ExitCode.DONE)
+    assert counted(report) == {"planned": 4, "skipped": 4}
+    assert bench.calls() == [*KEYS, "one/settle"]
 
 
 def test_what_another_flow_loses_is_taken_over(bench: Bench) -> None:
@@ -449,7 +465,7 @@ def test_a_dead_flow_leaves_nothing_that_blocks(bench: Bench) -> None:
 
 
 class Killing(Threads):
-    """A batch that holds ``poison`` ends its worker: what came before it is done, it is claimed, and no result comes."""
+    """A batch with ``poison`` ends its worker: what came before it is done, it is claimed, no result comes."""
 
     def __init__(self, lake: Lake, poison: str, times: int) -> None:
         super().__init__(2)

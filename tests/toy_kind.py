@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+from pydantic import Field
 
 from tasks.lake import recipe as recipes
 from tasks.lake.errors import CorruptInput, LakeError, NotThereYet, QuotaError, ResourceError
@@ -42,7 +43,7 @@ class Recipe(recipes.Recipe):
     value: int = 1
     scratch: str
     sleep: float = 0.0
-    faults: dict[str, Fault] = {}
+    faults: Mapping[str, Fault] = Field(default_factory=dict)
 
 
 def calls(recipe: Recipe) -> list[str]:

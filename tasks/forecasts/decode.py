@@ -156,21 +156,10 @@ def _read_header(handle: int) -> Header:
         bits = _get(handle, "bitsPerValue", int, 0)
         edition = eccodes.codes_get(handle, "edition", int)
         shape = _shape(handle)
-        init_time = datetime(
-            day // 10000,
-            day // 100 % 100,
-            day % 100,
-            clock // 100,
-            clock % 100,
-            _get(handle, "second", int, 0),
-            tzinfo=UTC,
-        )
+        second = _get(handle, "second", int, 0)
     except eccodes.CodesInternalError as error:
         raise CorruptInput(f"ecCodes cannot read the header: {error}") from None
-    except ValueError:
-        raise CorruptInput(
-            "the message has no valid reference time", expected="a date and time", found=f"{day} {clock:04d}"
-        ) from None
+    init_time = _reference_time(day, clock, second)
     return Header(
         short_name=text["shortName"],
         cf_name=text["cfName"],
@@ -192,6 +181,17 @@ def _read_header(handle: int) -> Header:
         missing=_may_miss(handle),
         centre=text["centre"],
     )
+
+
+def _reference_time(day: int, clock: int, second: int) -> datetime:
+    """A UTC time from the numbers yyyymmdd, hhmm and seconds."""
+    try:
+        parts = (day // 10000, day // 100 % 100, day % 100, clock // 100, clock % 100, second)
+        return datetime(*parts, tzinfo=UTC)
+    except ValueError:
+        raise CorruptInput(
+            "the message has no valid reference time", expected="a date and time", found=f"{day} {clock:04d}"
+        ) from None
 
 
 _TEXT_KEYS = (
@@ -224,14 +224,14 @@ def _shape(handle: int) -> tuple[int, ...]:
 
 
 def _scan(handle: int) -> int:
-    """The bits of the scanning mode (code table 3.4) under which file order is not rows from the first point on."""
+    """The bits of the scanning mode (code table 3.4) that make file order other than row after row."""
     return _get(handle, "scanningMode", int, 0) & (_ALTERNATING | _J_CONSECUTIVE)
 
 
 def _checked(out: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     if out.shape != shape or out.dtype != np.float32 or not out.flags.c_contiguous or not out.flags.writeable:
         raise ValueError(
-            f"out must be a writeable C-contiguous float32 array of shape {shape}, found {out.dtype} of shape {out.shape}"
+            f"out must be writeable C-contiguous float32 of shape {shape}, found {out.dtype} of shape {out.shape}"
         )
     return out
 
@@ -252,20 +252,21 @@ def _unpack(handle: int, packing: str, flat: np.ndarray) -> None:
     if may_miss:
         eccodes.codes_set(handle, "missingValue", _MISSING)
     if packing in FLOAT32_PACKINGS:
-        _values(handle, flat, lib.grib_get_float_array, "float *")
+        _values(handle, flat, "grib_get_float_array", "float *")
     else:
         wide = _wide(flat.size)
-        _values(handle, wide, lib.grib_get_double_array, "double *")
+        _values(handle, wide, "grib_get_double_array", "double *")
         with np.errstate(over="ignore"):
             flat[:] = wide
     if may_miss:
         flat[flat == np.float32(_MISSING)] = np.nan
 
 
-def _values(handle: int, flat: np.ndarray, read, pointer: str) -> None:
+def _values(handle: int, flat: np.ndarray, function: str, pointer: str) -> None:
     # Not codes_get_array, which allocates: touching fresh memory costs as much as decoding.
     length = ffi.new("size_t *", flat.size)
-    code = read(ffi.cast("grib_handle *", handle), b"values", ffi.cast(pointer, flat.ctypes.data), length)
+    target = ffi.cast(pointer, flat.ctypes.data)
+    code = getattr(lib, function)(ffi.cast("grib_handle *", handle), b"values", target, length)
     _check(code)
     if length[0] != flat.size:
         raise CorruptInput("the data section has another number of values", expected=flat.size, found=length[0])

@@ -129,7 +129,7 @@ def _first_error(index: bytes, where: str) -> CorruptInput:
         try:
             _decoder.decode(line)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            truncated = number == last and not line.rstrip().endswith(b"}")
+            truncated = number == last and line.startswith(b"{") and not line.rstrip().endswith(b"}")
             found = line[:80].decode("utf-8", "replace")
             what = "is truncated" if truncated else f"is no index entry ({error})"
             return line_error(where, number, what, expected="a whole JSON object", found=repr(found))
@@ -153,7 +153,7 @@ def _check_run(rows: list[_Line], index: bytes, where: str, run: datetime, step:
 
 
 def _members(rows: list[_Line], index: bytes, where: str, member: int | None) -> list[int | None]:
-    members = []
+    members: list[int | None] = []
     for row, r in enumerate(rows):
         if r.number is not None:
             members.append(r.number)

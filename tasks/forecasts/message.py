@@ -5,13 +5,14 @@ threads, which ecCodes' own support for several fields in a message (a process-w
 Layouts: WMO Manual on Codes, Volume I.2, FM 92 GRIB editions 1 and 2.
 """
 
+import mmap
 import struct
 from typing import NamedTuple
 
 from ..lake.errors import CorruptInput
 
-type Buffer = bytes | bytearray | memoryview
-"""Anything with the buffer protocol; an `mmap.mmap` too."""
+type Buffer = bytes | bytearray | memoryview | mmap.mmap
+"""Where messages are read from."""
 
 START = b"GRIB"
 END = b"7777"
@@ -47,7 +48,7 @@ class Message(NamedTuple):
     fields: tuple[Field, ...]
 
     @property
-    def count(self) -> int:
+    def sub_count(self) -> int:
         """Number of fields: one for edition 1."""
         return len(self.fields) or 1
 
@@ -96,11 +97,11 @@ def cut(message: Buffer, sub: int = 0) -> Buffer:
     is not there.
     """
     found = verify(message)
-    if not 0 <= sub < found.count:
+    if not 0 <= sub < found.sub_count:
         raise CorruptInput(
-            "the field is not in its message", expected=f"a number below {found.count}", found=f"field {sub}"
+            "the field is not in its message", expected=f"a number below {found.sub_count}", found=f"field {sub}"
         )
-    if found.count == 1:
+    if found.sub_count == 1:
         return message
     field = found.fields[sub]
     bitmap = field.bitmap

@@ -1,15 +1,17 @@
 """Refine of a forecast: byte ranges are fetched, decoded and written as whole shards of the run's branch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
-from ..lake.cube_template import CubeTemplate
+from ..lake.cube_template import ArrayTemplate, CubeTemplate
 from ..lake.errors import CorruptInput, UsageError
 from ..lake.ledger import Record
 from ..lake.partition import Input, Output, Partition, Produced, Status, digest_bytes, fingerprint
@@ -46,25 +48,21 @@ class Refine(Phase[ForecastRecipe]):
         cube = template.cube(recipe)
         layout = recipe.part("layout") | {"path": refined_path(recipe, cube), "steps": lead_times(recipe)}
         partitions = []
-        for variable in recipe.select.variables:
-            mine = rows.filter(pc.equal(rows["variable"].cast(pa.string()), variable.name))
-            array = cube.arrays[variable.name]
-            shard = 4 * int(np.prod(array.shards))
-            for member, level in _blocks(variable, recipe, cube):
-                found = _block_rows(mine, member, level)
-                inputs = (Input(f"manifest:{variable.name}", _digest(found)),)
-                part = layout | {"variable": {"levels": variable.levels, "keep_bits": variable.keep_bits}}
-                size = int(pc.sum(found["length"]).as_py() or 0)
-                partitions.append(
-                    Partition(
-                        key=block_key(scope, variable.name, member, level),
-                        fingerprint=fingerprint(self.version, part, inputs),
-                        inputs=inputs,
-                        params={"variable": variable.name, "member": member, "level": level},
-                        bytes=size,
-                        memory=2 * shard + _FETCHERS * 4 * template.grid.size * 3,
-                    )
+        for block in _blocks(recipe, cube):
+            variable = block.variable
+            found = _block_rows(rows, block)
+            inputs = (Input(f"manifest:{variable.name}", _digest(found)),)
+            part = layout | {"variable": {"levels": variable.levels, "keep_bits": variable.keep_bits}}
+            partitions.append(
+                Partition(
+                    key=block_key(scope, variable.name, block.member, block.level),
+                    fingerprint=fingerprint(self.version, part, inputs),
+                    inputs=inputs,
+                    params={"variable": variable.name, "member": block.member, "level": block.level},
+                    bytes=int(pc.sum(found["length"]).as_py() or 0),
+                    memory=2 * 4 * int(np.prod(block.array.shards)) + _FETCHERS * 3 * 4 * template.grid.size,
                 )
+            )
         return ScopePlan(scope, tuple(partitions))
 
     def prepare(self, context: Context[ForecastRecipe], scope: str, partitions: Sequence[Partition]) -> None:
@@ -78,53 +76,26 @@ class Refine(Phase[ForecastRecipe]):
 
     def process(self, context: Context[ForecastRecipe], partition: Partition) -> Produced:
         recipe, scope = context.recipe, partition.scope
-        name = str(partition.params["variable"])
-        member, level = partition.params["member"], partition.params["level"]
-        variable = next(v for v in recipe.select.variables if v.name == name)
         template = load(context)
         structure = template.cube(recipe)
-        array = structure.arrays[name]
-        rows = run_manifest(context, scope)
-        rows = _block_rows(rows.filter(pc.equal(rows["variable"].cast(pa.string()), name)), member, level)
-        slab = np.full(
-            (
-                len(structure.lead_time),
-                max(1, array.shards[_level_at(array.dims)]) if "level" in array.dims else 1,
-                *template.grid.shape,
-            ),
-            np.nan,
-            "float32",
-        )
-        _fill(context, slab, rows, variable, template, structure, parse_run(scope), level)
-        grid, order = ordered(template.grid, recipe)
-        slab = order(slab)
-        if variable.keep_bits is not None:
-            keep_bits(slab, variable.keep_bits)
+        block = _block(recipe, structure, partition)
+        rows = _block_rows(run_manifest(context, scope), block)
+        values = _decoded(context, rows, block, template, structure, parse_run(scope))
+        if block.variable.keep_bits is not None:
+            keep_bits(values, block.variable.keep_bits)
         index = index_of(recipe, parse_run(scope))
         cube = refined_cube(context, structure)
-        identity = cube.identity
-        where: list[int | slice] = [index, slice(None)]
-        shard = [0]
-        if recipe.select.members is not None:
-            where.append(recipe.select.members.index(int(str(member))))
-            shard.append(where[-1])
-        if "level" in array.dims:
-            where.append(slice(None) if level is None else variable.levels.index(float(str(level))))
-            shard.append(0 if level is None else where[-1])
-        shard += [0] * len(grid.shape)
-        if "level" not in array.dims or level is not None:
-            slab = slab[:, 0]
         with cube.fork(scope) as fork:
-            fork.group[name][tuple(where)] = slab
+            fork.group[block.variable.name][(index, *block.where)] = values
         key = fork_key(recipe.name, partition.key)
         context.lake.objects.put(key, fork.data)
-        digest = f"xxh3:{xxhash.xxh3_128_hexdigest(np.ascontiguousarray(slab))}"
+        digest = f"xxh3:{xxhash.xxh3_128_hexdigest(np.ascontiguousarray(values))}"
         return Produced(
-            outputs=(Output(f"fork:{key}@{cube.path}#{identity}", digest, slab.nbytes),),
+            outputs=(Output(f"fork:{key}@{cube.path}#{cube.identity}", digest, values.nbytes),),
             metrics={
                 "fields": len(rows),
                 "bytes": int(pc.sum(rows["length"]).as_py() or 0),
-                "shard": array.chunk_key(name, index, *shard),
+                "shard": block.array.chunk_key(block.variable.name, index, *block.shard),
             },
         )
 
@@ -135,11 +106,11 @@ class Refine(Phase[ForecastRecipe]):
         return Produced(metrics={"snapshot": snapshot})
 
 
-def block_key(scope: str, variable: str, member: object, level: object) -> str:
+def block_key(scope: str, variable: str, member: int | None, level: float | None) -> str:
     """Key of a refine partition: ``2026-11-20T00/t-m02-l0500``."""
-    member = "" if member is None else f"-m{member:02d}"
-    level = "" if level is None else f"-l{level:g}"
-    return f"{scope}/{variable}{member}{level}"
+    of_member = "" if member is None else f"-m{member:02d}"
+    at_level = "" if level is None else f"-l{level:g}"
+    return f"{scope}/{variable}{of_member}{at_level}"
 
 
 def fork_key(recipe: str, partition: str) -> str:
@@ -162,23 +133,53 @@ def run_manifest(context: Context[ForecastRecipe], scope: str) -> pa.Table:
     return pa.concat_tables(parts).unify_dictionaries()
 
 
-def _blocks(variable: Variable, recipe: ForecastRecipe, cube: CubeTemplate):
-    array = cube.arrays[variable.name]
-    by_level = "level" in array.dims and array.shards[_level_at(array.dims)] == 1
-    for member in recipe.select.members or (None,):
-        for level in variable.levels if by_level else (None,):
-            yield member, level
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One shard of the cube: a variable, for one member where there are any, at one level or at all of them.
+
+    ``where`` is its place in the array after init_time, ``shard`` its number along each of those dimensions.
+    """
+
+    variable: Variable
+    member: int | None
+    level: float | None
+    array: ArrayTemplate
+    where: tuple[int | slice, ...]
+    shard: tuple[int, ...]
 
 
-def _level_at(dims: Sequence[str]) -> int:
-    return dims.index("level") if "level" in dims else 0
+def _block(recipe: ForecastRecipe, cube: CubeTemplate, partition: Partition) -> Block:
+    name, member, level = (partition.params[k] for k in ("variable", "member", "level"))
+    return next(b for b in _blocks(recipe, cube) if (b.variable.name, b.member, b.level) == (name, member, level))
 
 
-def _block_rows(rows: pa.Table, member: object, level: object) -> pa.Table:
-    if member is not None:
-        rows = rows.filter(pc.equal(rows["member"], member))
-    if level is not None:
-        rows = rows.filter(pc.equal(rows["level"], level))
+def _blocks(recipe: ForecastRecipe, cube: CubeTemplate) -> Iterator[Block]:
+    """Every block of a run, in a stable order."""
+    for variable in recipe.select.variables:
+        array = cube.arrays[variable.name]
+        layered = "level" in array.dims
+        by_level = layered and array.shards[array.dims.index("level")] == 1
+        for m, member in enumerate(recipe.select.members) if recipe.select.members is not None else [(0, None)]:
+            for n, level in enumerate(variable.levels) if by_level else [(0, None)]:
+                where: list[int | slice] = [slice(None)]
+                shard = [0]
+                if member is not None:
+                    where.append(m)
+                    shard.append(m)
+                if layered:
+                    where.append(n if by_level else slice(None))
+                    shard.append(n)
+                shard += [0] * (len(array.dims) - len(shard))
+                yield Block(variable, member, level, array, tuple(where), tuple(shard))
+
+
+def _block_rows(rows: pa.Table, block: Block) -> pa.Table:
+    """The rows of a manifest that a block is made of, by lead time and level."""
+    rows = rows.filter(pc.equal(rows["variable"].cast(pa.string()), block.variable.name))
+    if block.member is not None:
+        rows = rows.filter(pc.equal(rows["member"], block.member))
+    if block.level is not None:
+        rows = rows.filter(pc.equal(rows["level"], block.level))
     return rows.sort_by([("lead_time", "ascending"), ("level", "ascending")])
 
 
@@ -189,34 +190,46 @@ def _digest(rows: pa.Table) -> str:
     return digest_bytes(repr([table[c].to_pylist() for c in columns]).encode())
 
 
-def _fill(
-    context: Context[ForecastRecipe], slab: np.ndarray, rows: pa.Table, variable: Variable, template: Template,
-    structure: CubeTemplate, run, level: object,
-) -> None:  # fmt: skip
-    """Fetch and decode every row into its place of ``slab`` (lead_time, level, *grid)."""
-    archive = Archive(context)
-    place = {hours: i for i, hours in enumerate(structure.lead_time)}
-    levels = {v: i for i, v in enumerate(variable.levels)} if len(variable.levels) > 1 and level is None else {}
-    learnt = template.variables[variable.name]
+def _decoded(
+    context: Context[ForecastRecipe],
+    rows: pa.Table,
+    block: Block,
+    template: Template,
+    structure: CubeTemplate,
+    run: datetime,
+) -> np.ndarray:
+    """A block's values, float32 (lead_time, [level], *grid) in the cube's order; NaN where the manifest has no row.
 
-    def one(row: dict) -> None:
+    Fields are fetched and decoded side by side, each straight into its place: decoding releases the GIL, and
+    waiting for one message leaves time for the next.
+    """
+    archive = Archive(context)
+    levels = {v: i for i, v in enumerate(block.variable.levels)} if block.level is None else {}
+    layered = "level" in block.array.dims and block.level is None
+    steps = {hours: i for i, hours in enumerate(structure.lead_time)}
+    values = np.full((len(steps), len(levels) if layered else 1, *template.grid.shape), np.nan, "float32")
+    learnt = template.variables[block.variable.name]
+
+    def one(row: dict[str, Any]) -> None:
         lead: timedelta = row["lead_time"]
         store, key = archive.resolve(row["url"])
         message = store.get_range(key, row["offset"], row["length"])
-        where = f"{row['url']} at {row['offset']}"
         decode.verify(message)
-        _agree(decode.header(message, row["sub"]), row, learnt, run, where)
-        target = slab[place[int(lead.total_seconds() // 3600)], levels.get(row["level"], 0)]
+        _agree(decode.header(message, row["sub"]), row, learnt, run, f"{row['url']} at {row['offset']}")
+        target = values[steps[int(lead.total_seconds() // 3600)], levels[row["level"]] if layered else 0]
         decode.decode(message, row["sub"], out=target)
 
     with ThreadPoolExecutor(_FETCHERS) as pool:
         for _ in pool.map(one, rows.to_pylist()):
             pass
+    _, order = ordered(template.grid, context.recipe)
+    values = order(values)
+    return values if layered else values[:, 0]
 
 
-def _agree(header: decode.Header, row: dict, learnt: Learnt, run, where: str) -> None:
+def _agree(header: decode.Header, row: dict[str, Any], learnt: Learnt, run: datetime, where: str) -> None:
     """The message is the field that the index said: its own header is believed, and nothing else."""
-    pairs = {
+    pairs: dict[str, tuple[object, object]] = {
         "init_time": (run, header.init_time),
         "variable": (learnt.short_name, header.short_name),
         "units": (learnt.units, header.units),

@@ -88,7 +88,7 @@ class Regrid(Phase[ForecastRecipe]):
         source = template.cube(recipe)
         weights = _weights(context.lake.url, weights_key(template, recipe, spec))
         index = index_of(recipe, parse_run(scope))
-        values = np.asarray(refined_cube(context, source).group()[name][index])
+        values = refined_cube(context, source).read(name, index)
         target = regridded_template(template, recipe, spec)
         array = target.arrays[name]
         fields = apply(weights, values, skipna=True, na_thres=0.5) if np.isnan(values).any() else apply(weights, values)
@@ -133,6 +133,13 @@ class Regrid(Phase[ForecastRecipe]):
 
 def regridded_template(template: Template, recipe: ForecastRecipe, spec: GridSpec) -> CubeTemplate:
     """Structure of a target grid's cube: chunks hold all lead times and members of a small tile."""
+    key = (recipe.digest, spec.name)
+    if key not in template.structures:
+        template.structures[key] = _structure(template, recipe, spec)
+    return template.structures[key]
+
+
+def _structure(template: Template, recipe: ForecastRecipe, spec: GridSpec) -> CubeTemplate:
     source = template.cube(recipe)
     grid = from_spec(spec)
     spatial = set(template.grid.dims) | {"latitude", "longitude", "spatial_ref"}

@@ -49,12 +49,11 @@ def _round(values: np.ndarray, drop: int) -> None:
         odd = scratch[: block.size]
         with np.errstate(invalid="ignore"):
             ordinary = -limit < block.min() and block.max() < limit
-        kept = None if ordinary else (bits & np.uint32(0x7FFFFFFF)) >= limit_bits
-        original = None if kept is None else bits[kept]
+        special = np.empty(0, np.intp) if ordinary else np.flatnonzero((bits & np.uint32(0x7FFFFFFF)) >= limit_bits)
+        kept = bits[special]
         np.right_shift(bits, shift, out=odd)
         np.bitwise_and(odd, one, out=odd)
         np.add(odd, below_half, out=odd)
         np.add(bits, odd, out=bits)
         np.bitwise_and(bits, mask, out=bits)
-        if kept is not None:
-            bits[kept] = original
+        bits[special] = kept

@@ -4,7 +4,6 @@ Section walk instead of decoding: ecCodes names a parameter once, and every furt
 from it only in date, forecast time and member number is read straight from its bytes.
 """
 
-import mmap
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -78,17 +77,15 @@ class _Row:
     end: int
 
 
-def scan(data: Buffer | mmap.mmap) -> list[Place]:
+def scan(data: Buffer) -> list[Place]:
     """All messages of a GRIB file (editions 1 and 2), in order; bytes between messages are skipped.
 
     Raises `CorruptInput`, which names the byte, for a message that is truncated or broken.
     """
-    return [Place(offset, message.length, message.count) for offset, message in _messages(data)]
+    return [Place(offset, message.length, message.sub_count) for offset, message in _messages(data)]
 
 
-def scan_manifest(
-    data: Buffer | mmap.mmap, url: str, *, run: datetime | None = None, member: int | None = None
-) -> pa.Table:
+def scan_manifest(data: Buffer, url: str, *, run: datetime | None = None, member: int | None = None) -> pa.Table:
     """A GRIB file as a table in `manifest.SCHEMA`, a row per field in file order, as if it had an index.
 
     ``param`` is ecCodes' shortName, ``level_type`` its typeOfLevel, ``window`` its stepType; ``etag`` and
@@ -100,7 +97,7 @@ def scan_manifest(
     places: list[tuple[int, int, int]] = []
     for offset, message in _messages(data):
         view = memoryview(data)[offset : offset + message.length]
-        for sub in range(message.count):
+        for sub in range(message.sub_count):
             row = _row(view, message, sub)
             if run is not None and row.init_time != run:
                 raise CorruptInput(
@@ -115,7 +112,7 @@ def scan_manifest(
     return _table(rows, np.array(places, np.int64), url, member)
 
 
-def _messages(data: Buffer | mmap.mmap):
+def _messages(data: Buffer) -> Iterator[tuple[int, Message]]:
     at = 0
     while found := _START.search(data, at):
         offset = found.start()

@@ -144,7 +144,6 @@ def weather(run: datetime, step: int, member: int) -> Weather:
     depth = lows.depth * (0.72 + 0.28 * np.sin(phase)) * np.exp(deepen)
 
     latitude = np.deg2rad(LATITUDE)[:, None]
-    longitude = np.deg2rad(LONGITUDE)[None, :]
     sine = np.sin(latitude)
     season = -np.cos(2 * np.pi * (time.timetuple().tm_yday + 10) / 365.25)  # 1 in the northern summer
     poleward = np.sign(LATITUDE)[:, None]

@@ -57,7 +57,8 @@ class Template:
 
     variables: Mapping[str, Learnt]
     message: bytes
-    _cubes: dict[str, CubeTemplate] = field(default_factory=dict, compare=False, repr=False)
+    structures: dict[tuple[str, str], CubeTemplate] = field(default_factory=dict, compare=False, repr=False)
+    """(recipe's digest, zone) -> structure of the zone's cube, as far as asked for: worked out once."""
 
     @cached_property
     def grid(self) -> Grid:
@@ -76,9 +77,10 @@ class Template:
 
     def cube(self, recipe: ForecastRecipe) -> CubeTemplate:
         """The refined cube's structure; worked out once per recipe."""
-        if recipe.digest not in self._cubes:
-            self._cubes[recipe.digest] = self._cube(recipe)
-        return self._cubes[recipe.digest]
+        key = (recipe.digest, "refined")
+        if key not in self.structures:
+            self.structures[key] = self._cube(recipe)
+        return self.structures[key]
 
     def _cube(self, recipe: ForecastRecipe) -> CubeTemplate:
         grid, _ = ordered(self.grid, recipe)

@@ -192,9 +192,8 @@ def _is_of(key: str, variable: str) -> bool:
 def _subject(context: Context[ForecastRecipe], template: Template, scope: str, name: str) -> Subject:
     recipe = context.recipe
     structure = template.cube(recipe)
-    group = refined_cube(context, structure).group(f"run/{scope}")
     array = structure.arrays[name]
-    values = np.asarray(group[name][index_of(recipe, parse_run(scope))])
+    values = refined_cube(context, structure).read(name, index_of(recipe, parse_run(scope)), f"run/{scope}")
     if "member" not in array.dims:
         values = np.expand_dims(values, 1)
     if "level" not in array.dims:
@@ -221,7 +220,7 @@ def _subject(context: Context[ForecastRecipe], template: Template, scope: str, n
         level=np.asarray(variable.levels) if "level" in array.dims else None,
         latitude=coordinates["latitude"][1],
         longitude=coordinates["longitude"][1],
-        attributes=array.attributes | _level_of(variable),
+        attributes={**array.attributes, **_level_of(variable)},
         window_start=_window_starts(rows, structure.lead_time)[expected],
     )
 
@@ -259,4 +258,5 @@ def _as_json(finding: Finding) -> dict[str, Any]:
 
 
 def _from_json(value: Mapping[str, Any]) -> Finding:
-    return Finding(**{**value, "cells": tuple(Cell(*c) for c in value["cells"])})
+    fields: dict[str, Any] = {**value, "cells": tuple(Cell(*c) for c in value["cells"])}
+    return Finding(**fields)

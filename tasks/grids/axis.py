@@ -57,12 +57,12 @@ def is_periodic(longitude: np.ndarray) -> bool:
         return False
     step = np.abs(np.diff(longitude))
     extent = abs(longitude[-1] - longitude[0])
-    return extent <= 360 * (1 + 1e-9) and 360 - extent <= step.max() * (1 + TOLERANCE)
+    return bool(extent <= 360 * (1 + 1e-9) and 360 - extent <= step.max() * (1 + TOLERANCE))
 
 
 def repeats_its_first(longitude: np.ndarray) -> bool:
     """Whether the last column is the first one again, a turn later."""
-    return longitude.size > 1 and abs(abs(longitude[-1] - longitude[0]) - 360) < 1e-6
+    return bool(longitude.size > 1 and abs(abs(longitude[-1] - longitude[0]) - 360) < 1e-6)
 
 
 def regular(first: float, last: float, count: int) -> np.ndarray:

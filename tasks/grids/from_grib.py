@@ -94,6 +94,9 @@ class _Keys:
 def _opened(message: bytes) -> Iterator[_Keys]:
     import eccodes
 
+    # ecCodes takes anything for a message, and finds out key by key.
+    if message[:4] != b"GRIB" or message[-4:] != b"7777":
+        raise CorruptInput("the bytes are no whole GRIB message", expected="GRIB ... 7777", found=f"{len(message)} bytes")
     try:
         handle = eccodes.codes_new_from_message(bytes(message))
     except eccodes.CodesInternalError as error:

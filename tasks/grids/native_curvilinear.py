@@ -43,7 +43,7 @@ def _conservative(source: Grid, target: Grid, norm: str) -> Weights:
 def _overlaps(source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Pairs of polygons ``(m, 4, 3)`` and ``(n, 4, 3)`` that overlap: target, source, area in steradians."""
     (centre_a, radius_a), (centre_b, radius_b) = _circles(source), _circles(target)
-    tree_a = KDTree(centre_a)
+    tree_a, planes = KDTree(centre_a), sphere.edge_planes(target)
     reach = radius_a.max() + radius_b.max()
     near_a = KDTree(centre_b).query(centre_a, distance_upper_bound=reach)[0] < np.inf
     used_a = np.flatnonzero(near_a)
@@ -61,7 +61,7 @@ def _overlaps(source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.nd
         row, column = chosen[near["i"]], used_a[near["j"]]
         touch = near["v"] <= radius_b[row] + radius_a[column]
         row, column = row[touch], column[touch]
-        area = sphere.overlap_areas(source[column], target[row])
+        area = sphere.overlap_areas(source[column], planes[row])
         there = area > 0
         found.append((row[there], column[there], area[there]))
     row, column, area = (np.concatenate(parts) for parts in zip(*found, strict=True))

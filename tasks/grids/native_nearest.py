@@ -20,7 +20,7 @@ def make(source: Grid, target: Grid, method: str, *, norm: str, pole: str, extra
     tree = KDTree(source.vectors[known])
     distance, nearest = tree.query(target.vectors)
     inside = np.isfinite(distance)
-    if not extrapolate:
+    if not (extrapolate or source.is_global):
         inside &= distance <= _reach(source, tree, known)[nearest]
     column = known[nearest[inside]]
     row = np.flatnonzero(inside)

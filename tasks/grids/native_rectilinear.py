@@ -72,34 +72,77 @@ def _turned_overlaps(source: np.ndarray, target: np.ndarray) -> csr_array:
 
 
 def _bilinear(source: Grid, target: Grid, pole: str) -> Weights:
+    if source.row_sizes is None and target.kind == "rectilinear":
+        matrix = _bilinear_axes(source, target, pole)
+    else:
+        matrix = _bilinear_points(source, target, pole)
+    return Weights(matrix, source.shape, target.shape, "bilinear", "centres", options={"pole": pole})
+
+
+def _bilinear_axes(source: Grid, target: Grid, pole: str) -> csr_array:
+    ny, nx = source.shape
+    below, above, up, beyond = _across_rows(source, source.latitude, target.latitude, pole)
+    rows = _two_a_row(below, above, up, 1 - beyond, ny)
+    columns = _two_a_row(*_along(source, target.longitude), np.ones(target.longitude.size), nx)
+    matrix = kron(rows, columns, format="csr")
+    if beyond.any():
+        poles = csr_array((beyond, (np.arange(beyond.size), below)), shape=rows.shape)
+        poles.eliminate_zeros()
+        matrix = matrix + kron(poles, np.full((target.longitude.size, nx), 1 / nx), format="csr")
+    matrix = csr_array(matrix)
+    matrix.sum_duplicates()
+    return matrix
+
+
+def _bilinear_points(source: Grid, target: Grid, pole: str) -> csr_array:
     lat, lon = target.points
     starts, latitude = np.arange(source.shape[0]) * source.shape[-1], source.latitude
     if source.row_sizes is not None:
         starts = np.cumsum([0, *source.row_sizes[:-1]])
         latitude = source.latitude[starts]
-    below, above, up = _between(latitude, lat)
-    beyond = np.zeros(lat.size)
-    if source.is_periodic:
-        # Between the last row and the pole: a virtual row at the pole takes this share.
-        edge = np.where(lat > 0, latitude.max(), latitude.min())
-        outside = (np.abs(lat) > np.abs(edge)) & (lat * edge > 0)
-        reaches = np.abs(edge) + 1.5 * np.abs(np.diff(latitude)).max(initial=0.0) >= 90
-        outside &= reaches & (pole != "none")
-        last = np.where(lat > 0, int(latitude.argmax()), int(latitude.argmin()))
-        below, above, up = (np.where(outside, new, old) for new, old in ((last, below), (last, above), (0.0, up)))
-        if pole == "mean":
-            beyond[outside] = ((np.abs(lat) - np.abs(edge)) / (90 - np.abs(edge) + ~outside))[outside]
+    below, above, up, beyond = _across_rows(source, latitude, lat, pole)
     parts = [_in_row(source, row, share * (1 - beyond), lon, starts) for row, share in ((below, 1 - up), (above, up))]
-    for index in np.flatnonzero(beyond):
-        row = int(below[index])
-        columns = starts[row] + np.arange(_row_size(source, row))
-        parts.append((np.full(columns.size, index), columns, np.full(columns.size, beyond[index] / columns.size)))
+    sizes = np.asarray(source.row_sizes or [source.shape[-1]] * latitude.size)
+    # One part a row, not a target: targets beyond the same row share their columns.
+    for row in np.unique(below[beyond > 0]):
+        here = np.flatnonzero((beyond > 0) & (below == row))
+        columns = starts[row] + np.arange(sizes[row])
+        parts.append((np.repeat(here, sizes[row]), np.tile(columns, here.size), np.repeat(beyond[here] / sizes[row], sizes[row])))
     row, column, share = (np.concatenate(p) for p in zip(*parts, strict=True))
     there = np.isfinite(share) & (share != 0)
     matrix = csr_array(coo_array((share[there], (row[there], column[there])), shape=(target.size, source.size)))
     matrix.sum_duplicates()
-    _drop_partial_rows(matrix)
-    return Weights(matrix, source.shape, target.shape, "bilinear", "centres", options={"pole": pole})
+    return matrix
+
+
+def _two_a_row(first: np.ndarray, second: np.ndarray, share: np.ndarray, scale: np.ndarray, size: int) -> csr_array:
+    """Linear interpolation along an axis of ``size`` as a matrix; rows with a share of NaN are empty."""
+    there = np.flatnonzero(np.isfinite(share))
+    values = np.concatenate([(1 - share[there]) * scale[there], share[there] * scale[there]])
+    places = (np.concatenate([there, there]), np.concatenate([first[there], second[there]]))
+    matrix = csr_array(coo_array((values, places), shape=(share.size, size)))
+    matrix.eliminate_zeros()
+    return matrix
+
+
+def _across_rows(
+    source: Grid, latitude: np.ndarray, lat: np.ndarray, pole: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Rows on either side of each latitude, the share of the second, and the share of the pole beyond the last row."""
+    below, above, up = _between(latitude, lat)
+    beyond = np.zeros(lat.size)
+    if not source.is_periodic or pole == "none":
+        return below, above, up, beyond
+    for last in (int(latitude.argmax()), int(latitude.argmin())):
+        edge = latitude[last]
+        outside = (lat > edge) if edge == latitude.max() else (lat < edge)
+        # A row more than a spacing and a half from the pole is the end of the grid.
+        if abs(edge) + 1.5 * np.abs(np.diff(latitude)).max(initial=0.0) < 90 or not outside.any():
+            continue
+        below[outside], above[outside], up[outside] = last, last, 0.0
+        if pole == "mean":
+            beyond[outside] = (np.abs(lat[outside]) - abs(edge)) / (90 - abs(edge))
+    return below, above, up, beyond
 
 
 def _between(centres: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -113,10 +156,6 @@ def _between(centres: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.nd
     share = (values - line[left]) / (line[left + 1] - line[left])
     outside = (values < line[0] - _ON_EDGE) | (values > line[-1] + _ON_EDGE)
     return order[left], order[left + 1], np.where(outside, np.nan, np.clip(share, 0, 1))
-
-
-def _row_size(source: Grid, row: int) -> int:
-    return source.shape[-1] if source.row_sizes is None else source.row_sizes[row]
 
 
 def _in_row(
@@ -152,12 +191,3 @@ def _along(source: Grid, lon: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.nd
     left, right, east = _between(np.append(line, first + 360), turned)
     index = np.append(index, west)
     return index[left], index[right], east
-
-
-def _drop_partial_rows(matrix: csr_array) -> None:
-    """Empty the rows that lost part of their sum: targets half outside."""
-    sums = np.asarray(matrix.sum(axis=1)).ravel()
-    bad = (np.abs(sums - 1) > 1e-6) & (np.diff(matrix.indptr) > 0)
-    if bad.any():
-        matrix.data[np.repeat(bad, np.diff(matrix.indptr))] = 0
-        matrix.eliminate_zeros()

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-_ORTHANTS = 1e-14
-"""Distance (of the unit sphere's radius) below which a corner counts as on an edge."""
+_ON_EDGE = 1e-14
+"""Distance (in radii of the sphere) below which a corner counts as on an edge."""
 
 
 def unit_vectors(latitude: np.ndarray, longitude: np.ndarray) -> np.ndarray:
@@ -37,33 +37,45 @@ def oriented(corners: np.ndarray) -> np.ndarray:
     return np.where(clockwise[:, None, None], corners[:, ::-1], corners)
 
 
-def overlap_areas(subject: np.ndarray, clip: np.ndarray) -> np.ndarray:
-    """Areas in steradians that pairs of convex counter-clockwise polygons ``(n, k, 3)`` have in common, shape ``(n,)``.
+def edge_planes(corners: np.ndarray) -> np.ndarray:
+    """Unit normals ``(n, k, 3)`` of the planes through the edges of counter-clockwise polygons ``(n, k, 3)``.
 
-    Sutherland and Hodgman's clipping against the planes of the great circles through the clip polygon's edges.
+    They point inwards. The edge between a repeated corner and itself has a normal of zeros.
     """
-    polygon = subject
-    alive = np.arange(len(subject))
+    normal = np.cross(corners, np.roll(corners, -1, axis=1) - corners)
+    length = np.sqrt(_dot(normal, normal))[..., None]
+    return np.where(length > _ON_EDGE, normal / np.where(length > _ON_EDGE, length, 1), 0.0)
+
+
+def overlap_areas(subject: np.ndarray, planes: np.ndarray) -> np.ndarray:
+    """Areas in steradians that pairs of convex counter-clockwise polygons have in common, shape ``(n,)``.
+
+    ``subject`` holds corners ``(n, k, 3)``, ``planes`` the `edge_planes` ``(n, m, 3)`` of the other polygons. Sutherland
+    and Hodgman's clipping, against one plane after the other.
+    """
+    side = np.einsum("nkc,nmc->nkm", subject, planes)
+    open_edge = (planes == 0).all(axis=2)
+    meets = ((side > _ON_EDGE).any(axis=1) | open_edge).all(axis=1)
+    within = (side >= -_ON_EDGE).all(axis=(1, 2))
     areas = np.zeros(len(subject))
-    for k in range(clip.shape[1]):
-        start, end = clip[alive, k], clip[alive, (k + 1) % clip.shape[1]]
-        normal = np.cross(start, end - start)
-        length = np.sqrt(_dot(normal, normal))
-        # A repeated corner is an edge of no length: nothing lies outside of it.
-        side = np.einsum("nkc,nc->nk", polygon, normal / np.where(length > 0, length, 1)[:, None])
-        side = np.where((length > _ORTHANTS)[:, None], side, 0.0)
-        keep = (side > _ORTHANTS).any(axis=1) | (length <= _ORTHANTS)
-        if not keep.all():
-            polygon, side, alive = polygon[keep], side[keep], alive[keep]
-        if (side < -_ORTHANTS).any():
-            polygon = _cut(polygon, side)
-    areas[alive] = np.maximum(polygon_areas(polygon), 0)
+    areas[within] = polygon_areas(subject[within])
+    cut = np.flatnonzero(meets & ~within)
+    polygon = subject[cut]
+    for k in range(planes.shape[1]):
+        beyond = np.einsum("nkc,nc->nk", polygon, planes[cut, k])
+        keep = (beyond > _ON_EDGE).any(axis=1) | open_edge[cut, k]
+        polygon, beyond, cut = polygon[keep], beyond[keep], cut[keep]
+        crossed = np.flatnonzero((beyond < -_ON_EDGE).any(axis=1))
+        whole = polygon
+        polygon = np.concatenate([whole, whole[:, :1]], axis=1)
+        polygon[crossed] = _cut(whole[crossed], beyond[crossed])
+    areas[cut] = np.maximum(polygon_areas(polygon), 0)
     return areas
 
 
 def _cut(polygon: np.ndarray, side: np.ndarray) -> np.ndarray:
     """The part of polygons ``(n, k, 3)`` where ``side`` ``(n, k)`` is not negative, as ``(n, k + 1, 3)``."""
-    inside = side >= -_ORTHANTS
+    inside = side >= -_ON_EDGE
     following, side_following = np.roll(polygon, -1, axis=1), np.roll(side, -1, axis=1)
     crosses = inside != np.roll(inside, -1, axis=1)
     share = np.where(crosses, side, 0) / np.where(crosses, side - side_following, 1)
@@ -73,9 +85,11 @@ def _cut(polygon: np.ndarray, side: np.ndarray) -> np.ndarray:
     points = np.stack([polygon, crossing], axis=2).reshape(n, 2 * k, 3)
     present = np.stack([inside, crosses], axis=2).reshape(n, 2 * k)
     # Present corners to the front in their order; a convex polygon gains at most one. The rest repeat the first.
-    order = np.argsort(~present, axis=1, kind="stable")[:, : k + 1]
-    taken = np.take_along_axis(points, order[..., None], axis=1)
-    spare = np.arange(k + 1)[None, :] >= present.sum(axis=1)[:, None]
+    place = np.cumsum(present, axis=1)
+    row, column = np.nonzero(present)
+    taken = np.empty((n, k + 1, 3))
+    taken[row, place[row, column] - 1] = points[row, column]
+    spare = np.arange(k + 1)[None, :] >= place[:, -1:]
     return np.where(spare[..., None], taken[:, :1], taken)
 
 

@@ -5,6 +5,8 @@ longitude fastest; ``src_grid_dims`` and ``dst_grid_dims`` have the fastest dime
 """
 
 import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,8 +37,16 @@ def write(weights: "Weights") -> bytes:
     """The bytes of a netCDF-4 file, compressed. Nothing in it depends on the time."""
     from netCDF4 import Dataset
 
+    # By way of the disk: in memory the library lets HDF5 write down the time.
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "weights.nc"
+        with Dataset(path, "w", format="NETCDF4") as file:
+            _fill(file, weights)
+        return path.read_bytes()
+
+
+def _fill(file: "Dataset", weights: "Weights") -> None:
     matrix = weights.matrix
-    file = Dataset("weights.nc", "w", format="NETCDF4", memory=matrix.nnz * 16 + 4096)
     file.setncatts(
         {
             "title": "regridding weights",
@@ -62,7 +72,6 @@ def write(weights: "Weights") -> bytes:
     _put(file, "col", "i4", "n_s", matrix.indices + 1)
     _put(file, "row", "i4", "n_s", np.repeat(np.arange(1, matrix.shape[0] + 1), np.diff(matrix.indptr)))
     _put(file, "S", "f8", "n_s", matrix.data)
-    return bytes(file.close())
 
 
 def _put(file: "Dataset", name: str, kind: str, dim: str, values: np.ndarray, units: str = "") -> None:

@@ -147,7 +147,8 @@ class Cube:
                 self.repository.set_metadata({"weatherlake_cube": uuid.uuid4().hex})
             session = self.repository.writable_session(MAIN)
             group = zarr.open_group(session.store, mode="a", attributes=None)
-            attributes = {"Conventions": "CF-1.11", **template.attributes}
+            # xarray's convention for coordinates that no variable names: they are none of the data.
+            attributes = {"Conventions": "CF-1.11", **template.attributes, "coordinates": _plain_coordinates(template)}
             if dict(group.attrs) != attributes:
                 group.attrs.put(attributes)
             for name, (dims, values, attrs) in template.coordinates.items():
@@ -306,11 +307,15 @@ class Cube:
             self.__dict__.pop("_main", None)
             return asyncio.run(self._main.exists(chunk))
 
-    def group(self, ref: str = MAIN) -> "zarr.Group":
+    def group(self, ref: str = MAIN) -> Any:
         """The Zarr group of a branch, to read from."""
         import zarr
 
         return zarr.open_group(self.store(ref), mode="r")
+
+    def read(self, name: str, index: int, ref: str = MAIN) -> np.ndarray:
+        """One variable of one run as it is stored: the array without its first dimension."""
+        return np.asarray(self.group(ref)[name][index])
 
     def open(self, ref: str = MAIN, *, published_only: bool = True) -> "xr.Dataset":
         """The cube as a lazy xarray dataset (see `reading.open_cube`)."""
@@ -351,6 +356,12 @@ def fast_codecs() -> Iterator[None]:
 
     with zarr.config.set({"codec_pipeline.path": "zarr.core.codec_pipeline.FusedCodecPipeline"}):
         yield
+
+
+def _plain_coordinates(template: CubeTemplate) -> str:
+    names = [*RUN_COORDINATES, *template.coordinates]
+    dimensions = {RUN_AXIS, "lead_time"}.union(*(dims for dims, _, _ in template.coordinates.values()))
+    return " ".join(n for n in names if n not in dimensions)
 
 
 def _put_coordinate(group: Any, name: str, dims: tuple[str, ...], values: np.ndarray, attrs: Mapping[str, Any]) -> None:

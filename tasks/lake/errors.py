@@ -132,8 +132,6 @@ def as_lake_error(error: BaseException, what: str = "") -> LakeError:
         return ResourceError(f"{prefix}out of memory ({first_line})")
     if isinstance(error, OSError):
         return from_os_error(error, what)
-    if isinstance(error, (ConnectionError, TimeoutError)):
-        return Unreachable(text)
     return LakeError(text)
 
 
@@ -141,7 +139,7 @@ def from_os_error(error: OSError, what: str = "") -> LakeError:
     """An operating-system error as a typed one, by its ``errno``."""
     prefix = f"{what}: " if what else ""
     where = f" ({error.filename})" if error.filename else ""
-    reason = f"{error.strerror or error}{where}"
+    reason = f"{error.strerror or str(error) or type(error).__name__}{where}"
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE):
         return ResourceError(f"{prefix}{reason}")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):

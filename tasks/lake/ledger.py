@@ -97,13 +97,18 @@ class Attempt(msgspec.Struct, frozen=True):
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """A ledger record. Times are UTC. ``outputs`` is always the last verified result."""
+    """A ledger record. Times are UTC. ``outputs`` is always the last verified result.
+
+    ``fingerprint`` is that of the work as it was done, ``planned`` as it was planned: processing may have found
+    out more (the etag of an index), and whoever planned the same meanwhile must know it for the same work.
+    """
 
     partition: str
     status: Status
     attempt: int
     fingerprint: str
     started: datetime
+    planned: str = ""
     owner: str | None = None
     lease_expires: datetime | None = None
     finished: datetime | None = None
@@ -114,6 +119,10 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     error: ErrorInfo | None = None
     lineage: Lineage = Lineage()
     history: tuple[Attempt, ...] = ()
+
+    def is_of(self, partition: Partition) -> bool:
+        """Whether this is the work that is planned: the same inputs, recipe and code."""
+        return partition.fingerprint in (self.fingerprint, self.planned)
 
     def as_attempt(self, status: Status | None = None) -> Attempt:
         """This record's attempt, for the history of the next."""
@@ -149,11 +158,11 @@ def state(record: Record | None, partition: Partition, now: datetime, outputs_th
     if record.status is Status.LOST:
         return State.LOST
     if record.status is Status.FAILED:
-        if record.fingerprint != partition.fingerprint:
+        if not record.is_of(partition):
             return State.STALE
         retry = record.error is not None and record.error.error_class in _RETRYABLE
         return State.RETRY if retry else State.FAILED
-    if record.fingerprint != partition.fingerprint:
+    if not record.is_of(partition):
         return State.STALE
     if not outputs_there:
         return State.NEVER
@@ -200,16 +209,19 @@ class Ledger:
         return {r.partition: r for r in records}
 
     def claim(self, phase: str, partition: Partition, lineage: Lineage, now: datetime | None = None) -> Claim:
-        """Take a partition. Raises ``Busy`` when somebody else holds it or was quicker."""
+        """Take a partition. Raises ``Busy`` when somebody else holds it, was quicker, or did it since the plan."""
         now = now or utcnow()
         before, etag = self._read(phase, partition.key)
         if before is not None and before.status is Status.RUNNING and not lease_over(before, now):
             raise Busy(f"{partition.key} is being worked on by {before.owner}", partition=partition.key)
+        if before is not None and _done_since(before, partition):
+            raise Busy(f"{partition.key} was done by somebody else meanwhile", partition=partition.key)
         record = Record(
             partition=partition.key,
             status=Status.RUNNING,
             attempt=before.attempt + 1 if before else 1,
             fingerprint=partition.fingerprint,
+            planned=partition.fingerprint,
             started=now,
             owner=owner(),
             lease_expires=now + LEASE,
@@ -291,6 +303,16 @@ class Ledger:
             return Claim(record, self.objects.replace(key, msgspec.json.encode(record), claim.etag))
         except (ConflictError, NotFound):
             raise LostClaim(f"{record.partition} was taken over by somebody else", partition=record.partition) from None
+
+
+def _done_since(record: Record, partition: Partition) -> bool:
+    """Whether a partition got its result after it was planned: by attempts, because clocks differ."""
+    return (
+        partition.seen is not None
+        and record.attempt > partition.seen
+        and record.status in (Status.DONE, Status.REJECTED)
+        and record.is_of(partition)
+    )
 
 
 def utcnow() -> datetime:

@@ -50,7 +50,8 @@ class Partition:
 
     ``key`` starts with the scope (for a forecast: the run) and is stable over time. ``params`` is what
     the phase's ``process`` needs to know beyond the key, as JSON values. ``bytes`` and ``memory`` are
-    projections: bytes to move, and peak bytes held while at it.
+    projections: bytes to move, and peak bytes held while at it. ``seen`` is how many attempts the ledger
+    knew when this was planned; the runner fills it in, so that work done by others since is not done again.
     """
 
     key: str
@@ -59,6 +60,7 @@ class Partition:
     params: Mapping[str, object] = field(default_factory=dict)
     bytes: int = 0
     memory: int = 0
+    seen: int | None = None
 
     @property
     def scope(self) -> str:

@@ -79,7 +79,7 @@ def test_truncated_grib(demo: Path, tmp_path: Path):
     victim.write_bytes(whole[: len(whole) // 2])
     lake = tmp_path / "lake"
     ran = run("ingest", path, "--lake", lake, *PLAIN)
-    says(ran, 1, "step-006", "disagrees with its file")
+    says(ran, 1, "step-006", "beyond the end of the GRIB file")
     victim.write_bytes(whole)
     ran = run("ingest", path, "--lake", lake, "--json", "--select", "failed", *PLAIN)
     assert ran.code == 0, ran.out + ran.err

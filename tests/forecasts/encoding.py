@@ -18,8 +18,8 @@ def encode(values: np.ndarray, edition: int = 2, *, missing: np.ndarray | None =
     settings: dict[str, object] = {
         "dataDate": 20261120, "dataTime": 600, "Ni": COLUMNS, "Nj": ROWS, "latitudeOfFirstGridPointInDegrees": 80,
         "latitudeOfLastGridPointInDegrees": -80, "longitudeOfFirstGridPointInDegrees": 0,
-        "longitudeOfLastGridPointInDegrees": 315, "iDirectionIncrementInDegrees": 45, "jDirectionIncrementInDegrees": 40,
-        "shortName": "2t",
+        "longitudeOfLastGridPointInDegrees": 315, "iDirectionIncrementInDegrees": 45,
+        "jDirectionIncrementInDegrees": 40, "shortName": "2t",
     }  # fmt: skip
     try:
         for key, value in (settings | keys).items():

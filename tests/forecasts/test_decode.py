@@ -199,7 +199,7 @@ def test_a_packing_nobody_knows_is_named():
     message = bytearray(encode(field()))
     at = message.index(sections(bytes(message))[5])
     message[at + 9 : at + 11] = (60000).to_bytes(2, "big")
-    with pytest.raises(Undecodable, match="template 5.60000"):
+    with pytest.raises(Undecodable, match=r"template 5\.60000"):
         decode(bytes(message))
     with pytest.raises(Undecodable):
         decode_second(bytes(message))
@@ -246,8 +246,13 @@ def test_every_field_of_every_real_file_is_what_ecCodes_reads(shared: Path, tmp_
 
 @pytest.mark.real
 def test_the_second_decoder_agrees_on_real_files(shared: Path):
-    names = ("ecmwf/20260702000000-24h-enfo-ef.2t.m1-3.grib2", "hrrr_nam/hrrr.wrfsubhf.sample.grib2", "gfs/subgrids.grib2",
-             "gefs/gec00_20250101_00_soilw.grib2", "gfswave/gfswave.t18z.atlocn.0p16.f001.grib2")  # fmt: skip
+    names = (
+        "ecmwf/20260702000000-24h-enfo-ef.2t.m1-3.grib2",
+        "hrrr_nam/hrrr.wrfsubhf.sample.grib2",
+        "gfs/subgrids.grib2",
+        "gefs/gec00_20250101_00_soilw.grib2",
+        "gfswave/gfswave.t18z.atlocn.0p16.f001.grib2",
+    )
     for name in names:
         data = (shared / "data" / name).read_bytes()
         for place in scan(data):

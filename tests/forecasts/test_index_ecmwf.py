@@ -81,7 +81,7 @@ def test_the_ranges_of_a_real_index_are_the_messages_it_says(shared: Path):
 def test_lines_of_every_era_can_be_read(shared: Path):
     lines = (shared / "data/ecmwf/index_lines_by_era.jsonl.txt").read_bytes().splitlines()
     entries = [orjson.loads(entry) for entry in lines if not entry.startswith(b"#")]
-    assert len(entries) == 13
+    assert len(entries) == 10
     for entry in entries:
         run = datetime.strptime(entry["date"] + entry["time"], "%Y%m%d%H%M").replace(tzinfo=UTC)
         (row,) = read(text(entry), run=run, step=int(entry["step"])).to_pylist()
@@ -132,9 +132,12 @@ def test_what_was_written_is_read(entries, rng: random.Random, numbers_as_text: 
 @given(st.binary(max_size=200))
 def test_no_bytes_give_anything_but_a_table_or_one_sentence(index: bytes):
     try:
-        read(index)
+        assert read(index).schema == SCHEMA
     except CorruptInput as error:
-        assert WHERE in str(error)
+        caught = str(error)
+    else:
+        return
+    assert WHERE in caught
 
 
 @given(st.integers(0, 600))
@@ -246,7 +249,7 @@ def test_a_malformed_index_is_one_sentence_that_names_the_line(index: bytes, say
 
 def test_a_range_beyond_the_file_is_refused():
     assert read(GOOD, size=300).num_rows == 3
-    with pytest.raises(CorruptInput, match=r"line 3 reaches beyond the end .*expected at most 299 bytes, found byte 300"):
+    with pytest.raises(CorruptInput, match=r"line 3 reaches beyond .*at most 299 bytes, found byte 300"):
         read(GOOD, size=299)
 
 

@@ -2,6 +2,7 @@
 
 import csv
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -52,7 +53,10 @@ REAL = [
     Real("gfs/gfs.t06z.pgrb2.10p0.f010.grib2.idx", "2021-09-18T06", 10, 6, "gfs/gfs.t06z.pgrb2.10p0.f010.grib2"),
     Real("gfs/subgrids.grib2.idx", "2020-09-26T00", 0, 2, "gfs/subgrids.grib2"),
     Real("gfs/gfs.t00z.pgrb2.2p50.f000.derived.idx", "2017-03-22T00", 0, 352, "gfs/gfs.t00z.pgrb2.2p50.f000"),
-    Real("gfs/gfs.20111008.2p5deg.f072.grib2.derived.idx", "2011-10-08T00", 72, 344, "gfs/gfs.20111008.2p5deg.f072.grib2"),
+    Real(
+        "gfs/gfs.20111008.2p5deg.f072.grib2.derived.idx", "2011-10-08T00", 72, 344,
+        "gfs/gfs.20111008.2p5deg.f072.grib2",
+    ),
     Real(
         "gfswave/gfswave.t18z.atlocn.0p16.f001.grib2.idx", "2023-08-23T18", 1, 19,
         "gfswave/gfswave.t18z.atlocn.0p16.f001.grib2",
@@ -84,14 +88,14 @@ def test_a_real_index_loses_nothing(shared: Path, real: Real):
     assert table["param"].to_pylist() == [p[3] for p in parts]
     assert table["offset"].to_pylist() == [int(p[1]) for p in parts]
     distinct = sorted({int(p[1]) for p in parts})
-    following = dict(zip(distinct, distinct[1:], strict=False))
+    following = dict(pairwise(distinct))
     for offset, length in zip(table["offset"].to_pylist(), table["length"].to_pylist(), strict=True):
         assert offset + length == following.get(offset, offset + length)
 
 
 @pytest.mark.real
 @pytest.mark.parametrize("real", WITH_GRIB, ids=lambda r: Path(r.path).name)
-def test_every_row_is_the_field_ecCodes_finds_there(shared: Path, real: Real):  # noqa: N802
+def test_every_row_is_the_field_ecCodes_finds_there(shared: Path, real: Real):
     with open(shared / "data/mapping/gfs_idx_eccodes_map.csv", newline="") as file:
         known: dict[tuple[str, str], set[str]] = {}
         for entry in csv.DictReader(file):
@@ -111,7 +115,9 @@ def test_every_row_is_the_field_ecCodes_finds_there(shared: Path, real: Real):  
         assert row["lead_time"] == found.end_step * HOUR, text
         # The tool that derived NAM's index has no word for windows of no length.
         if found.start_step != found.end_step:
-            assert (row["window"], row["window_start"]) == (found.step_type, found.start_step * HOUR), text
+            assert row["window_start"] == found.start_step * HOUR, text
+            # ecCodes calls the extremes of 2011 instant though they have a window.
+            assert row["window"] == found.step_type or row["param"] in ("TMAX", "TMIN"), text
         names = known.get((row["param"], row["level_type"]))
         if names is not None:
             compared += 1
@@ -126,15 +132,8 @@ WINDOWS = {
     "6 hour fcst": ("instant", None), "360 min fcst": ("instant", None), "0-6 hour acc fcst": ("accum", 0),
     "5-6 hour ave fcst": ("avg", 5), "3-6 hour max fcst": ("max", 3), "0-6 hour min fcst": ("min", 0),
 }  # fmt: skip
-MESSAGES = st.lists(
-    st.tuples(
-        st.integers(1, 10**6),
-        st.lists(st.tuples(st.sampled_from(["TMP", "UGRD", "APCP"]), st.sampled_from(LEVELS), st.sampled_from(list(WINDOWS))),
-                 min_size=1, max_size=3),
-    ),
-    min_size=1,
-    max_size=20,
-)  # fmt: skip
+FIELDS = st.tuples(st.sampled_from(["TMP", "UGRD", "APCP"]), st.sampled_from(LEVELS), st.sampled_from(list(WINDOWS)))
+MESSAGES = st.lists(st.tuples(st.integers(1, 10**6), st.lists(FIELDS, min_size=1, max_size=3)), min_size=1, max_size=20)
 
 
 @given(MESSAGES, st.sampled_from(["", "ENS=low-res ctl", "ENS=+7", "ens mean"]), st.booleans())
@@ -164,9 +163,12 @@ def test_what_was_written_is_read(messages, ending: str, carriage_return: bool):
 @given(st.binary(max_size=200))
 def test_no_bytes_give_anything_but_a_table_or_one_sentence(index: bytes):
     try:
-        read(index)
+        assert read(index).schema == SCHEMA
     except CorruptInput as error:
-        assert WHERE in str(error)
+        caught = str(error)
+    else:
+        return
+    assert WHERE in caught
 
 
 @given(st.integers(0, 1000))
@@ -264,9 +266,9 @@ GOOD = line(1, 0) + line(2, 100) + line(3, 200)
         (GOOD.rstrip("\n"), "line 3 is truncated"),
         (GOOD[:-12], "line 3 is truncated"),
         (GOOD + "4:300", "line 4 is truncated"),
-        (line(1, 0) + line(2, 200) + line(3, 100), "line 3 goes backwards: expected an offset of at least 200, found 100"),
+        (line(1, 0) + line(2, 200) + line(3, 100), "line 3 goes backwards: expected .* at least 200, found 100"),
         (line(1, 0) + line(2, 2000), "line 2 lies beyond the end of the GRIB file: expected an offset below 1000"),
-        (GOOD.replace("2:100:d=2026081206", "2:100:d=2026081200"), "line 2 belongs to another run: expected d=2026081206"),
+        (GOOD.replace("2:100:d=2026081206", "2:100:d=2026081200"), "line 2 belongs to another run: expected d="),
         (line(1, 0) + line(2, 9, "TMP:10 mb:9 hour fcst:"), "line 2 belongs to another step: expected step 6"),
         (line(1, 0, "TMP:10 mb:anl:"), "line 1 belongs to another step"),
         (line(1, 0, "TMP:10 mb:six hours:"), "line 1 has an unknown time window"),
@@ -326,7 +328,7 @@ def test_levels(text: str, kind: str, level: float | None):
     assert level_of(text) == (kind, level)
 
 
-def test_ecCodes_knows_every_type_of_level():  # noqa: N802
+def test_ecCodes_knows_every_type_of_level():
     numbered = {t for single, layer, _ in noaa_levels.NUMBERED.values() for t in (single, layer) if t}
     for kind in sorted(numbered | set(noaa_levels.NAMED.values())):
         handle = eccodes.codes_grib_new_from_samples("GRIB2")

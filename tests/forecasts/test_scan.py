@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.forecasts.decode import header
+from tasks.forecasts import scan as scan_module
+from tasks.forecasts.decode import Header, header
 from tasks.forecasts.manifest import SCHEMA
 from tasks.forecasts.scan import Place, scan, scan_manifest
 from tasks.lake.errors import CorruptInput
@@ -25,6 +26,7 @@ MESSAGES = (
     encode(field(3), productDefinitionTemplateNumber=1, perturbationNumber=7, shortName="10u", endStep=12),
     encode(field(4), productDefinitionTemplateNumber=8, shortName="tp", stepType="accum", startStep=6, endStep=12),
 )
+TOTAL = {"productDefinitionTemplateNumber": 8, "shortName": "tp", "stepType": "accum"}
 RUN = datetime(2026, 11, 20, 6, tzinfo=UTC)
 JUNK = st.binary(max_size=40).filter(lambda b: b"G" not in b) | st.sampled_from(
     [b"", b"\r\r\n001\r\r\n", b"GRIB of old\0\0"]
@@ -98,8 +100,8 @@ def test_messages_of_another_run_are_refused():
         lambda m: encode(field(9), dataDate=20270101, forecastTime=30),
         lambda m: encode(field(9), productDefinitionTemplateNumber=1, perturbationNumber=9, forecastTime=3),
         lambda m: encode(field(9), indicatorOfUnitOfTimeRange=0, forecastTime=90),
-        lambda m: encode(field(9), productDefinitionTemplateNumber=8, shortName="tp", stepType="accum", startStep=18, endStep=24),
-        lambda m: encode(field(9), productDefinitionTemplateNumber=8, shortName="tp", stepType="accum", startStep=0, endStep=24),
+        lambda m: encode(field(9), **TOTAL, startStep=18, endStep=24),
+        lambda m: encode(field(9), **TOTAL, startStep=0, endStep=24),
         lambda m: encode(field(9), shortName="2d"),
     ],
 )  # fmt: skip
@@ -109,7 +111,20 @@ def test_names_known_from_another_message_are_not_mixed_up(change: Callable[[byt
         assert_same(row, found)
 
 
-def assert_same(row: dict, found) -> None:  # noqa: ANN001
+def test_members_and_steps_of_a_product_are_named_once(monkeypatch: pytest.MonkeyPatch):
+    ensemble = [
+        encode(field(m), productDefinitionTemplateNumber=1, perturbationNumber=m, forecastTime=h, shortName="sp")
+        for m in range(5)
+        for h in (0, 6, 12)
+    ]
+    asked: list[int] = []
+    monkeypatch.setattr(scan_module, "header", lambda view, sub: asked.append(sub) or header(view, sub))
+    table = scan_manifest(b"".join(ensemble), "x")
+    assert table["member"].to_pylist() == [m for m in range(5) for _ in range(3)]
+    assert len(asked) == 1
+
+
+def assert_same(row: dict, found: Header) -> None:
     """A row of the table says the same as ecCodes' header of the message."""
     start = None if found.step_type == "instant" else found.start_step * 3600
     assert (row["param"], row["level_type"], row["window"]) == (found.short_name, found.type_of_level, found.step_type)

@@ -230,7 +230,7 @@ def test_what_is_not_there(local: Cube) -> None:
     nothing = Cube(local.objects, "cubes/none")
     assert nothing.identity is None
     assert not nothing.has("x", chunk(0))
-    with pytest.raises(NotFound, match="there is no cube cubes/none"):
+    with pytest.raises(NotFound, match=r"there is no cube cubes/none"):
         nothing.open()
     with pytest.raises(NotFound, match="no branch run/never"):
         local.store("run/never")
@@ -282,13 +282,13 @@ def test_open_cube(local: Cube) -> None:
     with pytest.raises(UsageError, match="there is no lake at"):
         open_cube(url, "toy")
     Lake(url).prepare()
-    with pytest.raises(UsageError, match="no zone 'refined' of toy .*nothing of it was published"):
+    with pytest.raises(UsageError, match=r"no zone 'refined' of toy .*nothing of it was published"):
         open_cube(url, "toy")
     publish(local, 0, write(local, 0, 1.0))
     local.objects.put("cubes/toy/refined.json", orjson.dumps({"path": PATH}))
     assert cube_path(open_lake(url), "toy", "refined") == PATH
     np.testing.assert_array_equal(open_cube(url, "toy")["t2m"].values[0], field(1.0))
-    with pytest.raises(UsageError, match="no zone 'global-4' of toy .*published are: refined"):
+    with pytest.raises(UsageError, match=r"no zone 'global-4' of toy .*published are: refined"):
         open_cube(url, "toy", "global-4")
     assemble(local, 1, write(local, 1, 2.0))
     seen = open_cube(url, "toy", ref=f"run/{name(1)}")

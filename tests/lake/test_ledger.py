@@ -84,8 +84,11 @@ def test_work_may_find_out_more_than_was_planned(local: Ledger) -> None:
     found = replace(MADE, inputs=(Input("https://h/a", "newer"),), fingerprint="print-found")
     done = local.finish("ingest", claim, found)
     assert done.inputs == found.inputs
-    assert done.fingerprint == "print-found"
-    assert state(done, PARTITION, NOW) is State.STALE
+    assert (done.fingerprint, done.planned) == ("print-found", PARTITION.fingerprint)
+    # The same work for whoever planned it meanwhile, and for whoever plans it with what is known now.
+    assert state(done, PARTITION, NOW) is State.DONE
+    assert state(done, replace(PARTITION, fingerprint="print-found"), NOW) is State.DONE
+    assert state(done, replace(PARTITION, fingerprint="another"), NOW) is State.STALE
 
 
 def test_a_claimed_partition_is_busy_for_everybody_else(ledger: Ledger) -> None:
@@ -172,9 +175,24 @@ def test_done_is_skipped_only_with_its_fingerprint_and_outputs(local: Ledger) ->
     assert state(done, PARTITION, NOW, outputs_there=False) is State.NEVER
 
 
+def test_what_was_done_since_it_was_planned_is_not_done_again(ledger: Ledger) -> None:
+    planned = replace(PARTITION, seen=0)
+    failed = ledger.fail("ingest", ledger.claim("ingest", planned, MINE), UsageError("no"))
+    done = ledger.finish("ingest", ledger.claim("ingest", planned, MINE), MADE)
+    assert (failed.attempt, done.attempt) == (1, 2)
+    for late in (planned, replace(PARTITION, seen=1)):
+        with pytest.raises(Busy, match="was done by somebody else meanwhile"):
+            ledger.claim("ingest", late, MINE)
+    assert ledger.read("ingest", PARTITION.key) == done
+    # Planned in sight of that result (to force it, or because its output is gone), or otherwise: taken.
+    for again in (replace(PARTITION, seen=2), replace(planned, fingerprint="other")):
+        ledger.finish("ingest", ledger.claim("ingest", again, MINE), MADE)
+
+
 def test_mark_lost(ledger: Ledger) -> None:
     assert ledger.mark_lost("ingest", PARTITION.key, "gone") is None
     claim = ledger.claim("ingest", PARTITION, MINE, NOW)
+    assert ledger.mark_lost("ingest", PARTITION.key, "not mine", flow_run_id="flow-2") == claim.record
     lost = ledger.mark_lost("ingest", PARTITION.key, "its worker was killed", NOW)
     assert (lost.status, lost.error.message, lost.owner) == (Status.LOST, "its worker was killed", owner())
     assert state(lost, PARTITION, NOW) is State.LOST

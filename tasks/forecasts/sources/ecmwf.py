@@ -7,13 +7,12 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Literal, NamedTuple
 
-import numpy as np
 import pyarrow as pa
 from pydantic import Field, model_validator
 
 from ...lake.errors import UsageError
 from ..ecmwf_index import read_ecmwf
-from .eras import Eras, Steps, by_hour, every
+from .eras import Eras, Steps, by_hour, every, hours_after
 from .source import Source, SourceFile, sources
 
 MIRRORS = (
@@ -164,4 +163,4 @@ class Ecmwf(Source):
         return read_ecmwf(index, url=file.url, where=where, run=run, step=file.step, member=file.member, size=size)
 
     def latency(self, step: int) -> float:
-        return float(np.interp(step, *zip(*_LATENCY, strict=True)))
+        return hours_after(_LATENCY, step)

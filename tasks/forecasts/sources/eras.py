@@ -1,7 +1,9 @@
 """What changed at a provider and when, as tables: a value for every run from a certain one on."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+
+import numpy as np
 
 from ...lake.errors import UsageError
 
@@ -17,7 +19,7 @@ class Eras[T]:
         if since != sorted(set(since)):
             raise ValueError(f"eras must begin one after the other, found {list(values)}")
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[tuple[datetime, T]]:
         """Pairs of the first initialisation time (UTC) and the value, oldest first."""
         return iter(self._values)
 
@@ -47,3 +49,9 @@ def by_hour[T](values: Mapping[Sequence[int], T], run: datetime, what: str) -> T
             return value
     known = ", ".join(f"{h:02d}" for h in sorted(h for hours in values for h in hours))
     raise UsageError(f"{what} has no run at that hour", expected=f"one of {known} UTC", found=f"{run:%H:%M}")
+
+
+def hours_after(latencies: Sequence[tuple[int, float]], step: int) -> float:
+    """Hours after the initialisation time at which a step (h) is usually there, between those that are known."""
+    steps, hours = zip(*latencies, strict=True)
+    return float(np.interp(step, steps, hours))

@@ -64,7 +64,8 @@ class Folder(Source):
         try:
             names = [self._key(_SAMPLE, step, 0) for step in self.lead_times]
         except (LookupError, ValueError, AttributeError) as error:
-            raise ValueError(f"pattern {self.pattern!r} is not made of {{init}}, {{step}}, {{member}} ({error})") from None
+            fields = "{init}, {step} and {member}"
+            raise ValueError(f"pattern {self.pattern!r} is not made of {fields} ({error})") from None
         if names[0].startswith("/") or ".." in names[0].split("/"):
             raise ValueError(f"pattern {self.pattern!r} leads out of the root")
         if self.index != "none" and len(set(names)) < len(names):

@@ -34,7 +34,7 @@ class Gefs(Noaa):
     type: Literal["gefs"] = "gefs"
     product: Literal["pgrb2s", "pgrb2a", "pgrb2b"] = Field(
         default="pgrb2s",
-        description="pgrb2s: near the surface, 0.25 degrees, to 240 h; pgrb2a: common fields, pgrb2b: the rest, 0.5 degrees.",
+        description="pgrb2s: near the surface, 0.25 degrees, to 240 h; pgrb2a: common, pgrb2b: other fields, 0.5.",
     )
     mirrors: tuple[str, ...] = Field(
         default=(

@@ -5,12 +5,11 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import ClassVar
 
-import numpy as np
 import pyarrow as pa
 
 from ...lake.errors import UsageError
 from ..noaa_index import read_noaa
-from .eras import Eras, Steps, by_hour
+from .eras import Eras, Steps, by_hour, hours_after
 from .source import Source, SourceFile
 
 SIX_HOURLY = (0, 6, 12, 18)
@@ -61,4 +60,4 @@ class Noaa(Source):
         return True
 
     def latency(self, step: int) -> float:
-        return float(np.interp(step, *zip(*self.latencies, strict=True)))
+        return hours_after(self.latencies, step)
