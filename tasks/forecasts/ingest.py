@@ -112,7 +112,8 @@ def _inputs(archive: Archive, keys: list[str], record: Record | None) -> tuple[I
     found = []
     for key in keys:
         try:
-            found.append(Input(key, archive.head(key)[0].etag))
+            meta, store = archive.head(key)
+            found.append(Input(key, store.version(meta)))
         except LakeError:
             found.append(Input(key, recorded.get(key)))
     return tuple(found)
@@ -128,7 +129,7 @@ def _read_index(archive: Archive, file: SourceFile, partition: Partition) -> tup
         content, data, store = archive.read(file.url)
         table = scan_manifest(content, file.url, run=run, member=file.member)
         table = table.filter(pc.equal(table["lead_time"].cast(pa.int64()), step * 3600))
-        return _of_file(table, archive, store, file, data), [Input(file.url, data.etag)]
+        return _of_file(table, archive, store, file, data), [Input(file.url, store.version(data))]
     index, meta, store = archive.read(file.index_url)
     data = store.head(file.url)
     if data is None:
@@ -142,14 +143,14 @@ def _read_index(archive: Archive, file: SourceFile, partition: Partition) -> tup
             expected=f"at least {ends.max()} bytes",
             found=f"{data.size} bytes",
         )
-    return _of_file(table, archive, store, file, data), [Input(file.index_url, meta.etag)]
+    return _of_file(table, archive, store, file, data), [Input(file.index_url, store.version(meta))]
 
 
 def _of_file(table: pa.Table, archive: Archive, store: Objects, file: SourceFile, data: Meta) -> pa.Table:
     """The rows with what is known of the GRIB file they lie in."""
     values = {
         "url": archive.url(store, file.url),
-        "etag": data.etag,
+        "etag": store.version(data),
         "last_modified": data.last_modified.replace(microsecond=0),
     }
     for name, value in values.items():

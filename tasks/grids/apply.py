@@ -15,8 +15,8 @@ def apply(
 
     The sum is taken in float64. Without ``skipna`` a target cell is NaN where any of its sources is. With it, missing
     sources are left out and the rest is scaled up, unless less than ``1 - na_thres`` of a cell's weight is there
-    (``na_thres`` 0: any gap makes a NaN, 1: only a cell with nothing is NaN); that is xESMF's meaning. Target cells that
-    see no source are NaN. ``out`` is filled and returned when given: C-contiguous, float32, of the result's shape.
+    (``na_thres`` 0: any gap makes a NaN, 1: only a cell with nothing is NaN); that is xESMF's meaning. Target cells
+    that see no source are NaN. ``out`` is filled and returned when given: C-contiguous, float32, of the result's shape.
 
     May be called from many threads: the product runs outside the GIL. Raises `UsageError` for shapes that do not fit.
     """
@@ -32,14 +32,11 @@ def apply(
     if out is None:
         out = np.empty(shape, np.float32)
     elif out.shape != shape or out.dtype != np.float32 or not out.flags.c_contiguous:
-        raise UsageError(
-            "out does not fit", expected=f"C-contiguous float32 {shape}", found=f"{out.dtype} {out.shape}"
-        )
-    n_b, n_a = weights.matrix.shape
-    results = out.reshape(-1, n_b)
-    wide = np.empty(n_a)
+        raise UsageError("out does not fit", expected=f"C-contiguous float32 {shape}", found=f"{out.dtype} {out.shape}")
+    results = out.reshape(-1, weights.empty.size)
+    wide = np.empty(int(np.prod(weights.source_shape)))
     for number, index in enumerate(np.ndindex(outer)):
-        wide[:] = fields[index].reshape(n_a)
+        wide[:] = fields[index].reshape(wide.size)
         results[number] = _filled(weights, wide, na_thres) if skipna else _plain(weights, wide)
     return out
 

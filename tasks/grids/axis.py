@@ -12,7 +12,7 @@ and the coarser of its editions to 1e-3."""
 def checked(name: str, values: np.ndarray) -> None:
     """Refuse an axis that is empty, not finite or not strictly monotonic. Raises `UsageError`."""
     if values.size == 0 or not np.isfinite(values).all():
-        raise UsageError(f"a grid's {name} must be finite numbers", expected="finite values", found=f"{values.size} values")
+        raise UsageError(f"a grid's {name} must be one or more finite numbers")
     step = np.diff(values)
     if values.size > 1 and not ((step > 0).all() or (step < 0).all()):
         raise UsageError(f"a grid's {name} must go up or down all the way")

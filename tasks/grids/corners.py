@@ -11,17 +11,17 @@ from .sphere import unit_vectors
 
 
 def of_boxes(latitude_bounds: np.ndarray, longitude_bounds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Latitude and longitude, both ``(ny * nx, 4)`` degrees, of the corners of boxes with bounds ``(ny, 2)``, ``(nx, 2)``."""
+    """Latitude and longitude, both ``(ny * nx, 4)`` degrees, of the corners of boxes with these bounds ``(n, 2)``."""
     ny, nx = len(latitude_bounds), len(longitude_bounds)
     lat = np.broadcast_to(latitude_bounds[:, None, [0, 0, 1, 1]], (ny, nx, 4))
     lon = np.broadcast_to(longitude_bounds[None, :, [0, 1, 1, 0]], (ny, nx, 4))
     return lat.reshape(-1, 4), lon.reshape(-1, 4)
 
 
-def of_projection(mapping: Mapping[str, Any], x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Latitude and longitude, both ``(ny * nx, 4)`` degrees, of the corners of cells around ``x`` and ``y``."""
-    lat, lon = geographic(mapping, *np.meshgrid(axis.edges(x), axis.edges(y)))
-    return _four(lat).reshape(-1, 4), _four(lon).reshape(-1, 4)
+def of_projection(mapping: Mapping[str, Any], x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Corners of the cells around ``x`` and ``y``, as unit vectors ``(ny * nx, 4, 3)``."""
+    nodes = unit_vectors(*geographic(mapping, *np.meshgrid(axis.edges(x), axis.edges(y))))
+    return _four(nodes).reshape(-1, 4, 3)
 
 
 def between_centres(latitude: np.ndarray, longitude: np.ndarray) -> np.ndarray:

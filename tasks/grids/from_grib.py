@@ -3,9 +3,11 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import orjson
 
 from ..lake.errors import CorruptInput, UsageError
 from . import axis, gaussian
@@ -22,8 +24,8 @@ def from_grib(message: bytes, latitude: np.ndarray | None = None, longitude: np.
     fro straightened and fields that are stored column by column turned.
 
     A grid of cells that carries no coordinates (ICON's ``unstructured_grid``) takes them from ``latitude`` and
-    ``longitude``, degrees of shape ``(n,)``. Raises `CorruptInput` for a message ecCodes cannot open, `UsageError` for a
-    grid that has no latitudes and longitudes.
+    ``longitude``, degrees of shape ``(n,)``. Raises `CorruptInput` for a message ecCodes cannot open, `UsageError` for
+    a grid that has no latitudes and longitudes.
     """
     with _opened(message) as keys:
         kind = keys.text("gridType")
@@ -81,7 +83,9 @@ class _Keys:
         ny, nx = self.integer("Ny"), self.integer("Nx")
         points = self.integer("numberOfDataPoints")
         if ny * nx != points:
-            raise CorruptInput("the grid's rows and columns do not add up", expected=f"{points} points", found=f"{ny} x {nx}")
+            raise CorruptInput(
+                "the grid's rows and columns do not add up", expected=f"{points} points", found=f"{ny} x {nx}"
+            )
         return ny, nx
 
     @property
@@ -96,7 +100,9 @@ def _opened(message: bytes) -> Iterator[_Keys]:
 
     # ecCodes takes anything for a message, and finds out key by key.
     if message[:4] != b"GRIB" or message[-4:] != b"7777":
-        raise CorruptInput("the bytes are no whole GRIB message", expected="GRIB ... 7777", found=f"{len(message)} bytes")
+        raise CorruptInput(
+            "the bytes are no whole GRIB message", expected="GRIB ... 7777", found=f"{len(message)} bytes"
+        )
     try:
         handle = eccodes.codes_new_from_message(bytes(message))
     except eccodes.CodesInternalError as error:
@@ -108,7 +114,8 @@ def _opened(message: bytes) -> Iterator[_Keys]:
 
 
 def _earth(keys: _Keys) -> dict[str, float]:
-    shape = 2 if keys.integer("edition") == 1 and keys.integer("earthIsOblate", 0) else keys.integer("shapeOfTheEarth", 6)
+    oblate = keys.integer("edition") == 1 and keys.integer("earthIsOblate", 0)
+    shape = 2 if oblate else keys.integer("shapeOfTheEarth", 6)
     if shape in EARTH_SHAPES:
         return dict(EARTH_SHAPES[shape])
     if shape == 1:
@@ -245,8 +252,17 @@ def _projection(*, lengths: tuple[tuple[str, ...], tuple[str, ...]], attributes:
 
 
 def _curvilinear(mapping: dict[str, Any], x: np.ndarray, y: np.ndarray) -> Grid:
-    lat, lon = geographic(mapping, *np.meshgrid(x, y))
+    lat, lon = _unfolded(orjson.dumps(mapping), x.tobytes(), y.tobytes())
     return Grid("curvilinear", lat, lon, x=x, y=y, mapping=mapping)
+
+
+@lru_cache(maxsize=2)
+def _unfolded(mapping: bytes, x: bytes, y: bytes) -> tuple[np.ndarray, np.ndarray]:
+    """Latitudes and longitudes, read-only. Kept, as every variable of a run asks for the same two million."""
+    found = geographic(orjson.loads(mapping), *np.meshgrid(np.frombuffer(x), np.frombuffer(y)))
+    for array in found:
+        array.flags.writeable = False
+    return found
 
 
 def _transverse_mercator(keys: _Keys) -> Grid:
@@ -289,7 +305,7 @@ def _polar(keys: _Keys) -> dict[str, Any]:
         "straight_vertical_longitude_from_pole": keys.number("orientationOfTheGridInDegrees"),
         "latitude_of_projection_origin": -90.0 if south else 90.0,
         # Edition 1 has no such key: lengths are true at 60 degrees.
-        "standard_parallel": np.copysign(keys.number("LaDInDegrees", default=60.0), -1 if south else 1),
+        "standard_parallel": (-1 if south else 1) * abs(keys.number("LaDInDegrees", default=60.0)),
     }
 
 

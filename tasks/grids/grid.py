@@ -18,6 +18,7 @@ type Kind = Literal["rectilinear", "curvilinear", "unstructured"]
 type Coordinate = tuple[tuple[str, ...], np.ndarray, Mapping[str, Any]]
 """Dimensions, values and CF attributes."""
 
+_DIMS = {"rectilinear": ("latitude", "longitude"), "curvilinear": ("y", "x"), "unstructured": ("cell",)}
 _LATITUDE = {"standard_name": "latitude", "long_name": "latitude", "units": "degrees_north"}
 _LONGITUDE = {"standard_name": "longitude", "long_name": "longitude", "units": "degrees_east"}
 
@@ -47,7 +48,9 @@ class Grid:
         ndim = {"rectilinear": 1, "curvilinear": 2, "unstructured": 1}[self.kind]
         if self.latitude.ndim != ndim or self.longitude.ndim != ndim:
             raise UsageError(
-                f"a {self.kind} grid has {ndim}-D coordinates", expected=ndim, found=(self.latitude.ndim, self.longitude.ndim)
+                f"a {self.kind} grid has {ndim}-D coordinates",
+                expected=ndim,
+                found=(self.latitude.ndim, self.longitude.ndim),
             )
         if self.kind != "rectilinear" and self.latitude.shape != self.longitude.shape:
             raise UsageError(
@@ -58,7 +61,9 @@ class Grid:
             axis.checked("longitude", self.longitude)
         if self.latitude.size == 0 or not np.abs(self.latitude).max() <= 90 + 1e-9:
             raise UsageError(
-                "latitudes must lie between the poles", expected="-90 to 90", found=f"up to {np.abs(self.latitude).max(initial=0)}"
+                "latitudes must lie between the poles",
+                expected="-90 to 90",
+                found=f"up to {np.abs(self.latitude).max(initial=0)}",
             )
 
     @property
@@ -76,7 +81,7 @@ class Grid:
     @property
     def dims(self) -> tuple[str, ...]:
         """Names of the dimensions of a field."""
-        return {"rectilinear": ("latitude", "longitude"), "curvilinear": ("y", "x"), "unstructured": ("cell",)}[self.kind]
+        return _DIMS[self.kind]
 
     @cached_property
     def latitude_bounds(self) -> np.ndarray:
@@ -105,7 +110,7 @@ class Grid:
         elif self.given_latitude_bounds is not None and self.given_longitude_bounds is not None:
             lat, lon = self.given_latitude_bounds.reshape(-1, 4), self.given_longitude_bounds.reshape(-1, 4)
         elif self.x is not None and self.y is not None:
-            lat, lon = corners.of_projection(self.mapping, self.x, self.y)
+            return sphere.oriented(corners.of_projection(self.mapping, self.x, self.y))
         else:
             return sphere.oriented(corners.between_centres(self.latitude, self.longitude))
         return sphere.oriented(sphere.unit_vectors(lat, lon))
@@ -162,7 +167,8 @@ class Grid:
         A projected grid counts by its x and y in whole micrometres: the last digits of its latitudes depend on the
         machine that computed them.
         """
-        content = hashlib.sha256(orjson.dumps([self.kind, dict(self.mapping), self.row_sizes], option=orjson.OPT_SORT_KEYS))
+        head = [self.kind, dict(self.mapping), self.row_sizes]
+        content = hashlib.sha256(orjson.dumps(head, option=orjson.OPT_SORT_KEYS))
         if self.x is not None and self.y is not None:
             arrays: tuple[np.ndarray | None, ...] = (np.round(self.x, 6), np.round(self.y, 6))
         else:
@@ -183,7 +189,7 @@ class Grid:
         return hash(self.digest)
 
     def coordinates(self) -> dict[str, Coordinate]:
-        """Coordinate variables by name, with CF attributes, and the scalar ``spatial_ref`` that holds the grid mapping."""
+        """Coordinate variables by name, with CF attributes, and the scalar ``spatial_ref`` with the grid mapping."""
         found: dict[str, Coordinate] = {}
         if self.kind == "rectilinear":
             found["latitude"] = (("latitude",), self.latitude, {**_LATITUDE, "axis": "Y"})
@@ -211,7 +217,9 @@ class Grid:
         """
         if self.kind != "rectilinear":
             if latitude != "source":
-                raise UsageError("only grids with a latitude axis can be turned", expected="rectilinear", found=self.kind)
+                raise UsageError(
+                    "only grids with a latitude axis can be turned", expected="rectilinear", found=self.kind
+                )
             if longitude == "source":
                 return self, Order()
             start = -180.0 if longitude == "-180" else 0.0
@@ -226,7 +234,11 @@ class Grid:
         rows = slice(None, None, -1) if flip else slice(None)
         bounds = None if self.given_latitude_bounds is None else self.given_latitude_bounds[rows]
         grid = replace(
-            self, latitude=self.latitude[rows], longitude=lon, given_latitude_bounds=bounds, given_longitude_bounds=lon_bounds
+            self,
+            latitude=self.latitude[rows],
+            longitude=lon,
+            given_latitude_bounds=bounds,
+            given_longitude_bounds=lon_bounds,
         )
         return grid, Order(flip, None if np.array_equal(columns, np.arange(self.longitude.size)) else columns)
 
@@ -267,7 +279,9 @@ def from_coordinates(
     corners_each = 2 if lat.ndim == 1 else 4
     for centres, edge in zip((lat, lon), bounds, strict=True):
         if edge is not None and edge.shape != (*centres.shape, corners_each):
-            raise UsageError("bounds do not fit their centres", expected=(*centres.shape, corners_each), found=edge.shape)
+            raise UsageError(
+                "bounds do not fit their centres", expected=(*centres.shape, corners_each), found=edge.shape
+            )
     return Grid(
         "rectilinear" if lat.ndim == 1 else "curvilinear",
         lat,

@@ -1,6 +1,8 @@
 """CF grid mappings: what latitude, longitude, x and y refer to."""
 
+import json
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -31,9 +33,15 @@ EARTH_SHAPES: Mapping[int, Mapping[str, float]] = {
 
 def attributes(mapping: Mapping[str, Any]) -> dict[str, Any]:
     """Attributes of the ``spatial_ref`` variable: the CF mapping and its WKT (``crs_wkt``)."""
+    return {**mapping, "crs_wkt": _wkt(json.dumps(dict(mapping), sort_keys=True))}
+
+
+@lru_cache(maxsize=64)
+def _wkt(mapping: str) -> str:
+    # PROJ takes half a second to make a datum from CF attributes, but none to read it back from WKT.
     from pyproj import CRS
 
-    return {**mapping, "crs_wkt": CRS.from_cf(dict(mapping)).to_wkt()}
+    return CRS.from_cf(json.loads(mapping)).to_wkt()
 
 
 def geographic(mapping: Mapping[str, Any], x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -55,7 +63,7 @@ def projected(mapping: Mapping[str, Any], latitude: float, longitude: float) -> 
 def _projection(mapping: Mapping[str, Any]):
     from pyproj import CRS, Proj
 
-    return Proj(CRS.from_cf(dict(mapping)))
+    return Proj(CRS.from_wkt(_wkt(json.dumps(dict(mapping), sort_keys=True))))
 
 
 def _unrotated(mapping: Mapping[str, Any], x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -86,7 +86,10 @@ def _bilinear(source: Grid, target: Grid, pole: str) -> Weights:
     row, column, share = _interpolated(nodes, cells, points)
     virtual = column >= source.size
     if virtual.any():
-        extra = [_spread(source, node == source.size, row[column == node], share[column == node]) for node in np.unique(column[virtual])]
+        extra = []
+        for north, node in ((True, source.size), (False, source.size + 1)):
+            here = column == node
+            extra.append(_spread(source, north, row[here], share[here]))
         kept = (row[~virtual], column[~virtual], share[~virtual])
         row, column, share = (np.concatenate(parts) for parts in zip(kept, *extra, strict=True))
     matrix = csr_array(coo_array((share, (row, column)), shape=(target.size, source.size)))
@@ -121,16 +124,16 @@ def _last_row(source: Grid, north: bool) -> int:
     return int(source.latitude.argmax() if north else source.latitude.argmin())
 
 
-def _spread(
-    source: Grid, north: bool, row: np.ndarray, share: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _spread(source: Grid, north: bool, row: np.ndarray, share: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """A pole's share handed out evenly to the last row."""
     count = source.shape[1] - axis.repeats_its_first(source.longitude)
     ring = _last_row(source, north) * source.shape[1] + np.arange(count)
     return np.repeat(row, count), np.tile(ring, row.size), np.repeat(share / count, count)
 
 
-def _interpolated(nodes: np.ndarray, cells: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _interpolated(
+    nodes: np.ndarray, cells: np.ndarray, points: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Target, node and weight for every target ``(n, 3)`` that lies in a cell."""
     corners = nodes[cells]
     middle, radius = _circles(corners)
@@ -185,14 +188,14 @@ def _inverse_bilinear(corners: np.ndarray, points: np.ndarray) -> tuple[np.ndarr
         for _ in range(_NEWTON_STEPS):
             along_s = (1 - t)[:, None] * (b - a) + t[:, None] * (c - d)
             along_t = (1 - s)[:, None] * (d - a) + s[:, None] * (c - b)
-            here = ((1 - s) * (1 - t))[:, None] * a + (s * (1 - t))[:, None] * b + (s * t)[:, None] * c + ((1 - s) * t)[:, None] * d
+            here = (1 - t)[:, None] * (a + s[:, None] * (b - a)) + t[:, None] * (d + s[:, None] * (c - d))
             det = along_s[:, 0] * along_t[:, 1] - along_s[:, 1] * along_t[:, 0]
             s = s - (here[:, 0] * along_t[:, 1] - here[:, 1] * along_t[:, 0]) / det
             t = t - (along_s[:, 0] * here[:, 1] - along_s[:, 1] * here[:, 0]) / det
         inside = (s >= -_INSIDE) & (s <= 1 + _INSIDE) & (t >= -_INSIDE) & (t <= 1 + _INSIDE)
         share = np.stack([(1 - s) * (1 - t), s * (1 - t), s * t, (1 - s) * t], axis=1)
-        whole = _cross(b - a, c - a)
-        flat = np.stack([_cross(b, c) / whole, _cross(c, a) / whole, _cross(a, b) / whole, np.zeros(len(points))], axis=1)
+        parts = np.stack([_cross(b, c), _cross(c, a), _cross(a, b), np.zeros(len(points))], axis=1)
+        flat = parts / _cross(b - a, c - a)[:, None]
     share = np.where(triangle[:, None], flat, share)
     inside = np.where(triangle, (flat >= -_INSIDE).all(axis=1), inside)
     share = np.clip(share, 0, 1)

@@ -1,8 +1,8 @@
 """Weights for grids whose rows lie along latitude circles: rectilinear ones, and reduced ones as a source.
 
-Cells are bounded by latitude circles and meridians, so an overlap is a product of two 1-D overlaps: in longitude, modulo
-a turn, and in the sine of latitude. Bilinear is linear in latitude and in longitude, each in degrees. CDO and YAC have
-the same convention.
+Cells are bounded by latitude circles and meridians, so an overlap is a product of two 1-D overlaps: in longitude,
+modulo a turn, and in the sine of latitude. Bilinear is linear in latitude and in longitude, each in degrees. CDO and
+YAC have the same convention.
 """
 
 import numpy as np
@@ -67,8 +67,9 @@ def _turned_overlaps(source: np.ndarray, target: np.ndarray) -> csr_array:
     # Targets begin within a turn from the source's start and are at most a turn wide: two turns of source meet them.
     # Less a hair first: an edge that rounding puts just below the start must not be moved up a whole turn.
     moved = target - 360 * np.floor((target[:, :1] - start) / 360 + 1e-12)
-    twice = _overlaps(np.concatenate([source, source + 360]), moved)
-    return csr_array(twice[:, : len(source)] + twice[:, len(source) :]) * (np.pi / 180)
+    twice = _overlaps(np.concatenate([source, source + 360]), moved).tocoo()
+    places = (twice.row, twice.col % len(source))
+    return csr_array(coo_array((np.radians(twice.data), places), shape=(len(target), len(source))))
 
 
 def _bilinear(source: Grid, target: Grid, pole: str) -> Weights:
@@ -107,7 +108,8 @@ def _bilinear_points(source: Grid, target: Grid, pole: str) -> csr_array:
     for row in np.unique(below[beyond > 0]):
         here = np.flatnonzero((beyond > 0) & (below == row))
         columns = starts[row] + np.arange(sizes[row])
-        parts.append((np.repeat(here, sizes[row]), np.tile(columns, here.size), np.repeat(beyond[here] / sizes[row], sizes[row])))
+        each = np.repeat(beyond[here] / sizes[row], sizes[row])
+        parts.append((np.repeat(here, sizes[row]), np.tile(columns, here.size), each))
     row, column, share = (np.concatenate(p) for p in zip(*parts, strict=True))
     there = np.isfinite(share) & (share != 0)
     matrix = csr_array(coo_array((share[there], (row[there], column[there])), shape=(target.size, source.size)))

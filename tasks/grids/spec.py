@@ -17,7 +17,9 @@ class GridSpec(Strict):
 
     name: Name
     spacing: float = Field(gt=0, le=90, description="Cell size in degrees.")
-    bbox: tuple[float, float, float, float] = Field(default=(-180, -90, 180, 90), description="west, south, east, north in degrees.")
+    bbox: tuple[float, float, float, float] = Field(
+        default=(-180, -90, 180, 90), description="west, south, east, north in degrees."
+    )
     method: Literal["conservative", "bilinear", "nearest"] = "conservative"
     variables: tuple[Name, ...] | None = Field(default=None, description="Variables to regrid; all when absent.")
     tile: int = Field(default=32, gt=0, description="Side of a point-shaped chunk in cells.")

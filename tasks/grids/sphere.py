@@ -50,8 +50,8 @@ def edge_planes(corners: np.ndarray) -> np.ndarray:
 def overlap_areas(subject: np.ndarray, planes: np.ndarray) -> np.ndarray:
     """Areas in steradians that pairs of convex counter-clockwise polygons have in common, shape ``(n,)``.
 
-    ``subject`` holds corners ``(n, k, 3)``, ``planes`` the `edge_planes` ``(n, m, 3)`` of the other polygons. Sutherland
-    and Hodgman's clipping, against one plane after the other.
+    ``subject`` holds corners ``(n, k, 3)``, ``planes`` the `edge_planes` ``(n, m, 3)`` of the other polygons.
+    Sutherland and Hodgman's clipping, against one plane after the other.
     """
     side = np.einsum("nkc,nmc->nkm", subject, planes)
     open_edge = (planes == 0).all(axis=2)

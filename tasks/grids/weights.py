@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -78,12 +78,14 @@ class Weights:
         needs whole rows of it. Raises `UsageError` for slices that do not fit or an empty block.
         """
         if len(block) != len(self.target_shape) or any(s.step not in (None, 1) for s in block):
-            raise UsageError("a block has a slice of step 1 per target dimension", expected=len(self.target_shape), found=block)
+            raise UsageError(
+                "a block has a slice of step 1 per target dimension", expected=len(self.target_shape), found=block
+            )
         spans = [range(*s.indices(n)) for s, n in zip(block, self.target_shape, strict=True)]
         if not all(spans):
             raise UsageError("the block of target cells is empty", expected=self.target_shape, found=block)
         wanted = np.ravel_multi_index(np.ix_(*spans), self.target_shape).ravel()
-        matrix = self.matrix[wanted]
+        matrix: Any = self.matrix[wanted]
         window: Window = tuple(slice(0, 1) for _ in self.source_shape)
         if matrix.nnz:
             places = np.unravel_index(matrix.indices, self.source_shape)
@@ -105,7 +107,7 @@ class Weights:
         return part, window
 
     def save(self) -> bytes:
-        """The weights as an ESMF offline weight file (netCDF): ``row``, ``col`` from 1, ``S``; the same bytes each time."""
+        """An ESMF offline weight file (netCDF): ``row`` and ``col`` from 1, ``S``; the same bytes each time."""
         return weights_file.write(self)
 
 
@@ -122,7 +124,7 @@ def make(
     target: Grid,
     method: Method | str,
     *,
-    backend: Literal["auto", "rectilinear", "curvilinear", "xesmf"] = "auto",
+    backend: Literal["auto", "rectilinear", "curvilinear"] = "auto",
     norm: Norm = "fracarea",
     pole: Literal["mean", "nearest", "none"] = "mean",
     extrapolate: bool = False,
@@ -134,21 +136,22 @@ def make(
     ``bilinear``: among the four centres around; ``pole`` says what lies beyond the last row of a global grid: the mean
     of that row, the row itself, or nothing. ``nearest``: the nearest centre; ``extrapolate`` also serves targets that
     lie in no source cell.
-    ``backend`` ``rectilinear`` takes edges along latitude circles and serves rectilinear and (as a source) reduced grids,
-    ``curvilinear`` takes great circles as ESMF does and serves all grids of cells; ``auto`` takes the first that can.
-    Target cells that see no source have empty rows. Raises `UsageError` where a backend lacks the method, for unknown
-    options, and when no target cell sees the source.
+    ``backend`` ``rectilinear`` takes edges along latitude circles and serves rectilinear and (as a source) reduced
+    grids, ``curvilinear`` takes great circles as ESMF does and serves all grids of cells; ``auto`` takes the first that
+    can. Target cells that see no source have empty rows. Raises `UsageError` where a backend lacks the method, for
+    unknown options, and when no target cell sees the source.
     """
     if method not in METHODS:
         raise UsageError("there is no such regridding method", expected=" or ".join(METHODS), found=method)
     for name, value, known in (
         ("norm", norm, ("fracarea", "dstarea")),
         ("pole", pole, ("mean", "nearest", "none")),
-        ("backend", backend, ("auto", "rectilinear", "curvilinear", "xesmf")),
+        ("backend", backend, ("auto", "rectilinear", "curvilinear")),
     ):
         if value not in known:
             raise UsageError(f"{name} has no such value", expected=" or ".join(known), found=value)
-    made = _backend(backend, source, target, method)(source, target, method, norm=norm, pole=pole, extrapolate=extrapolate)
+    build = _backend(backend, source, target, method)
+    made = build(source, target, method, norm=norm, pole=pole, extrapolate=extrapolate)
     if not made.matrix.nnz:
         raise UsageError(
             "the target grid lies wholly outside the source grid", expected=_extent(source), found=_extent(target)
@@ -158,14 +161,10 @@ def make(
 
 def _backend(name: str, source: Grid, target: Grid, method: str):
     # Here, because they load scipy.
-    if method == "nearest" and name != "xesmf":
+    if method == "nearest":
         from .native_nearest import make as nearest
 
         return nearest
-    if name == "xesmf":
-        from .xesmf_backend import make as xesmf
-
-        return xesmf
     ringed = source.kind == "rectilinear" or source.row_sizes is not None
     boxes = target.kind == "rectilinear" or method == "bilinear"
     if name == "rectilinear" or (name == "auto" and ringed and boxes):

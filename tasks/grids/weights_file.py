@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..lake.errors import CorruptInput
+from ..lake.hdf5 import HDF5
 
 if TYPE_CHECKING:
     from netCDF4 import Dataset
@@ -29,7 +30,11 @@ _SHARES = {
     "frac_a": ("frac_a", "src_grid_frac"),
     "frac_b": ("frac_b", "dst_grid_frac"),
 }
-_MAP_METHODS = {"conservative": "Conservative remapping", "bilinear": "Bilinear remapping", "nearest": "Nearest neighbor"}
+_MAP_METHODS = {
+    "conservative": "Conservative remapping",
+    "bilinear": "Bilinear remapping",
+    "nearest": "Nearest neighbor",
+}
 _NORMS = {"fracarea": "fracarea", "dstarea": "destarea"}
 
 
@@ -38,7 +43,7 @@ def write(weights: "Weights") -> bytes:
     from netCDF4 import Dataset
 
     # By way of the disk: in memory the library lets HDF5 write down the time.
-    with TemporaryDirectory() as folder:
+    with HDF5, TemporaryDirectory() as folder:
         path = Path(folder) / "weights.nc"
         with Dataset(path, "w", format="NETCDF4") as file:
             _fill(file, weights)
@@ -47,6 +52,7 @@ def write(weights: "Weights") -> bytes:
 
 def _fill(file: "Dataset", weights: "Weights") -> None:
     matrix = weights.matrix
+    n_a, n_b = int(np.prod(weights.source_shape)), int(np.prod(weights.target_shape))
     file.setncatts(
         {
             "title": "regridding weights",
@@ -63,14 +69,14 @@ def _fill(file: "Dataset", weights: "Weights") -> None:
     for name, shape in (("src", weights.source_shape), ("dst", weights.target_shape)):
         file.createDimension(f"{name}_grid_rank", len(shape))
         file.createVariable(f"{name}_grid_dims", "i4", (f"{name}_grid_rank",))[:] = shape[::-1]
-    for name, size in (("n_a", matrix.shape[1]), ("n_b", matrix.shape[0]), ("n_s", matrix.nnz)):
+    for name, size in (("n_a", n_a), ("n_b", n_b), ("n_s", matrix.nnz)):
         file.createDimension(name, size)
     for name in _SHARES:
         values = getattr(weights, name)
         if values is not None:
             _put(file, name, "f8", f"n_{name[-1]}", values, "square radians" if name[:4] == "area" else "unitless")
     _put(file, "col", "i4", "n_s", matrix.indices + 1)
-    _put(file, "row", "i4", "n_s", np.repeat(np.arange(1, matrix.shape[0] + 1), np.diff(matrix.indptr)))
+    _put(file, "row", "i4", "n_s", np.repeat(np.arange(1, n_b + 1), np.diff(matrix.indptr)))
     _put(file, "S", "f8", "n_s", matrix.data)
 
 
@@ -83,6 +89,11 @@ def _put(file: "Dataset", name: str, kind: str, dim: str, values: np.ndarray, un
 
 def read(data: bytes) -> dict[str, Any]:
     """Fields of `Weights` by name. Raises `CorruptInput`."""
+    with HDF5:
+        return _read(data)
+
+
+def _read(data: bytes) -> dict[str, Any]:
     from netCDF4 import Dataset
     from scipy.sparse import coo_array, csr_array
 
@@ -100,11 +111,13 @@ def read(data: bytes) -> dict[str, Any]:
         row, col, share = (file[name][:] for name in _NAMES[form])
         if share.ndim == 2:
             if share.shape[1] != 1:
-                raise CorruptInput("the file holds weights of a higher order", expected="one a link", found=share.shape[1])
+                raise CorruptInput(
+                    "the file holds weights of a higher order", expected="one a link", found=share.shape[1]
+                )
             share = share[:, 0]
         shapes = _shapes(file)
         n_a, n_b = (int(np.prod(s)) for s in shapes)
-        if row.size and not (1 <= row.min() and row.max() <= n_b and 1 <= col.min() and col.max() <= n_a):
+        if row.size and (min(row.min(), col.min()) < 1 or row.max() > n_b or col.max() > n_a):
             raise CorruptInput(
                 "the weights point outside their grids", expected=f"rows to {n_b}, columns to {n_a}",
                 found=f"{row.min()} to {row.max()}, {col.min()} to {col.max()}",
@@ -137,7 +150,7 @@ def _described(file: "Dataset") -> dict[str, Any]:
     attributes = {n: str(file.getncattr(n)) for n in file.ncattrs()}
     spoken = attributes.get("method") or attributes.get("map_method", "")
     method = next((m for m in _MAP_METHODS if spoken.lower().startswith(m)), spoken)
-    norm = {"fracarea": "fracarea", "destarea": "dstarea", "dstarea": "dstarea"}.get(attributes.get("normalization", ""), "")
+    norm = next((n for n, spelt in _NORMS.items() if spelt == attributes.get("normalization")), "")
     try:
         options = json.loads(attributes.get("options", "{}"))
     except ValueError:

@@ -25,13 +25,13 @@ import numpy as np
 
 from .cube_template import ArrayTemplate, CubeTemplate
 from .errors import ConflictError, LakeError, NotFound, UsageError, as_lake_error, from_os_error
+from .fork import Fork, fast_codecs
 from .objects import Objects
 from .run_axis import RUN_AXIS, RUN_COORDINATES, STATUS, RunEntry, enter_run, grow
 
 if TYPE_CHECKING:
     import icechunk
     import xarray as xr
-    import zarr
 
 MAIN = "main"
 _PUBLISH_TRIES = 50
@@ -325,37 +325,6 @@ class Cube:
         if published_only:
             dataset = dataset.isel({RUN_AXIS: np.flatnonzero(dataset["status"].values != STATUS["absent"])})
         return dataset
-
-
-class Fork:
-    """A forked session at work: ``group[name]`` are its arrays to write to, ``data`` the pickled fork afterwards."""
-
-    def __init__(self, group: "zarr.Group") -> None:
-        self.group = _Writable(group)
-        self.data = b""
-
-
-class _Writable:
-    """Arrays that also write what is nothing but NaN: a shard that is there says its field was looked at.
-
-    Zarr does not store that wish with an array, and its global configuration is no place for it: batches in
-    other threads set and reset that one too.
-    """
-
-    def __init__(self, group: "zarr.Group") -> None:
-        self._group = group
-
-    def __getitem__(self, name: str) -> "zarr.Array[Any]":
-        return self._group[name].with_config({"write_empty_chunks": True})  # type: ignore[union-attr]
-
-
-@contextmanager
-def fast_codecs() -> Iterator[None]:
-    """Zarr's fused codec pipeline: less than half the CPU of the default for sharded writes."""
-    import zarr
-
-    with zarr.config.set({"codec_pipeline.path": "zarr.core.codec_pipeline.FusedCodecPipeline"}):
-        yield
 
 
 def _plain_coordinates(template: CubeTemplate) -> str:

@@ -30,7 +30,7 @@ LEASE = timedelta(seconds=120)
 HISTORY = 20
 """Attempts that a record remembers besides the current one."""
 
-_RETRYABLE = frozenset({ErrorClass.TRANSIENT, ErrorClass.QUOTA})
+_RETRYABLE = frozenset({ErrorClass.TRANSIENT, ErrorClass.QUOTA, ErrorClass.RESOURCE})
 
 
 class State(StrEnum):
@@ -49,8 +49,8 @@ class State(StrEnum):
 class Select(StrEnum):
     """Which partitions a run takes.
 
-    ``missing``: never done, stale, lost, or failed for a reason that may have passed. ``failed``: those
-    that failed, for whatever reason. ``stale``: done or rejected once, but from other inputs, another
+    ``missing``: never done, stale, lost, or failed for a reason that may have passed (the network, a quota, a full
+    disk, other inputs). ``failed``: those that failed, for whatever reason. ``stale``: done or rejected once, but from other inputs, another
     recipe or other code. ``all``: everything that is not done.
     """
 
@@ -158,10 +158,9 @@ def state(record: Record | None, partition: Partition, now: datetime, outputs_th
     if record.status is Status.LOST:
         return State.LOST
     if record.status is Status.FAILED:
-        if not record.is_of(partition):
-            return State.STALE
-        retry = record.error is not None and record.error.error_class in _RETRYABLE
-        return State.RETRY if retry else State.FAILED
+        # What failed on other inputs, another recipe or other code may well succeed now.
+        passing = record.error is not None and record.error.error_class in _RETRYABLE
+        return State.RETRY if passing or not record.is_of(partition) else State.FAILED
     if not record.is_of(partition):
         return State.STALE
     if not outputs_there:

@@ -35,7 +35,7 @@ from .errors import (
 )
 
 _RETRY: dict[str, Any] = {
-    "max_retries": 5,
+    "max_retries": 3,
     "retry_timeout": timedelta(seconds=60),
     "backoff": {"init_backoff": timedelta(milliseconds=200), "max_backoff": timedelta(seconds=5), "base": 2},
 }
@@ -207,6 +207,13 @@ class Objects:
                 return _meta(obstore.head(self._store, key))
         except NotFound:
             return None
+
+    def version(self, meta: Meta) -> str | None:
+        """What tells one content of an object from another, as far as the store says: the etag; on a local folder
+        time of change and size, which a copy or a move of the folder keeps."""
+        if self.location.is_local:
+            return f"{meta.last_modified.timestamp():.6f}-{meta.size}"
+        return meta.etag
 
     def listing(self, prefix: str = "") -> list[Meta]:
         """Every object below ``prefix`` (a whole number of path segments), sorted by key."""

@@ -98,7 +98,7 @@ def test_one_variable_more_adds_just_that(copy_of_demo: Callable[[], Path], demo
     whole = yaml.safe_load((folder() / "demo.yaml").read_text())
     fewer = whole["select"] | {"variables": [v for v in whole["select"]["variables"] if v["name"] != "tp"]}
     small = tmp_path / "small"
-    assert pipeline(edited(tmp_path, select=fewer), small).code == 0
+    assert pipeline(edited(tmp_path, select=fewer, exports=[]), small).code == 0
     refined = open_cube(str(small), "demo", "refined")
     assert "tp" not in refined
     ran = pipeline("demo", small)

@@ -40,11 +40,21 @@ ROUNDED = {
 }
 """How far ecCodes is off by its own doing, in degrees."""
 
-SAMPLES = [
+NORTHWARDS = {
+    "jScansPositively": 1, "latitudeOfFirstGridPointInDegrees": 0, "latitudeOfLastGridPointInDegrees": 60,
+}  # fmt: skip
+WESTWARDS = {
+    "iScansNegatively": 1, "longitudeOfFirstGridPointInDegrees": 30, "longitudeOfLastGridPointInDegrees": 0,
+}  # fmt: skip
+
+# Northwards, as all such grids in use: told to scan southwards, ecCodes 2.50 unfolds this projection northwards.
+LENGTHS = {"DxInMetres": 100_000, "DyInMetres": 120_000, "jScansPositively": 1}
+
+SAMPLES: list[tuple[str, dict]] = [
     ("regular_ll_sfc_grib2", {}),
     ("regular_ll_sfc_grib1", {}),
-    ("regular_ll_sfc_grib2", {"jScansPositively": 1, "latitudeOfFirstGridPointInDegrees": 0, "latitudeOfLastGridPointInDegrees": 60}),
-    ("regular_ll_sfc_grib2", {"iScansNegatively": 1, "longitudeOfFirstGridPointInDegrees": 30, "longitudeOfLastGridPointInDegrees": 0}),
+    ("regular_ll_sfc_grib2", NORTHWARDS),
+    ("regular_ll_sfc_grib2", WESTWARDS),
     ("rotated_ll_sfc_grib2", {}),
     ("rotated_ll_sfc_grib1", {}),
     ("regular_gg_sfc_grib2", {}),
@@ -52,8 +62,8 @@ SAMPLES = [
     ("reduced_gg_sfc_grib2", {}),
     ("reduced_gg_sfc_grib1", {}),
     ("reduced_ll_sfc_grib2", {}),
-    ("polar_stereographic_sfc_grib2", {}),
-    ("polar_stereographic_sfc_grib1", {}),
+    ("polar_stereographic_sfc_grib2", LENGTHS),
+    ("polar_stereographic_sfc_grib1", LENGTHS),
 ]
 """ecCodes' own sample messages, and keys set in them."""
 
@@ -112,19 +122,22 @@ def test_hrrr_is_regular_in_its_projection(shared: Path) -> None:
     made = from_grib(first_message(shared / "data/hrrr_nam/hrrr.t06z.wrfsfcf01-CFRZR.grib2"))
     assert made.x is not None
     np.testing.assert_allclose(np.diff(made.x), 3000, atol=1e-6)
+    again = from_grib(first_message(shared / "data/hrrr_nam/hrrr.wrfsubhf.sample.grib2"))
+    assert again.digest == made.digest
+    assert again.latitude is made.latitude, "two million points are projected once"
     assert made.mapping["standard_parallel"] == [38.5, 38.5]
     assert made.mapping["earth_radius"] == 6371229.0
 
 
 @pytest.mark.real
 def test_transverse_mercator_lies_in_its_zone(shared: Path) -> None:
-    """ecCodes has no iterator for it; the message is a part of UTM zone 11 (metres, WGS 84 or nearly)."""
+    """ecCodes has no iterator for it; the message is a part of UTM zone 11 in NAD 27, its earth Clarke's of 1866."""
     from pyproj import Proj
 
     made = from_grib(first_message(shared / "data/gfs/subgrids.grib2"))
     assert made.shape == (20, 20)
-    lon, lat = Proj("EPSG:32611")(440750, 3750150, inverse=True)
-    np.testing.assert_allclose((made.latitude[0, 0], made.longitude[0, 0]), (lat, lon), atol=1e-5)
+    lon, lat = Proj("EPSG:26711")(440750, 3750150, inverse=True)
+    np.testing.assert_allclose((made.latitude[0, 0], made.longitude[0, 0]), (lat, lon), atol=1e-9)
 
 
 @pytest.mark.real
@@ -146,17 +159,9 @@ def test_samples_of_eccodes(name: str, keys: dict) -> None:
 
 
 def test_the_order_follows_the_scan() -> None:
-    up = sample(
-        "regular_ll_sfc_grib2", jScansPositively=1, latitudeOfFirstGridPointInDegrees=0, latitudeOfLastGridPointInDegrees=60
-    )
-    made = from_grib(up)
-    assert made.latitude[0] == 0
-    assert made.latitude[-1] == 60
-    west = sample(
-        "regular_ll_sfc_grib2", iScansNegatively=1, longitudeOfFirstGridPointInDegrees=30, longitudeOfLastGridPointInDegrees=0
-    )
-    assert from_grib(west).longitude[0] == 30
-    assert from_grib(west).longitude[-1] == 0
+    up, west = (from_grib(sample("regular_ll_sfc_grib2", **keys)) for keys in (NORTHWARDS, WESTWARDS))
+    assert (up.latitude[0], up.latitude[-1]) == (0, 60)
+    assert (west.longitude[0], west.longitude[-1]) == (30, 0)
 
 
 def test_a_date_line_in_the_middle() -> None:
@@ -167,6 +172,14 @@ def test_a_date_line_in_the_middle() -> None:
     made = from_grib(message)
     assert (np.diff(made.longitude) > 0).all()
     assert made.longitude[-1] - made.longitude[0] == 20
+
+
+def test_longitudes_beyond_a_turn_are_brought_back() -> None:
+    message = sample(
+        "regular_ll_sfc_grib2", longitudeOfFirstGridPoint=350_000_000, longitudeOfLastGridPoint=370_000_000
+    )
+    made = from_grib(message)
+    assert (made.longitude[0], made.longitude[-1]) == (-10, 10)
 
 
 @pytest.mark.parametrize("message", [b"", b"GRIB", b"no message at all"])

@@ -146,7 +146,8 @@ def test_the_digest_knows_content_not_objects() -> None:
 
 
 def test_minus_zero_is_zero() -> None:
-    assert from_coordinates(np.array([-0.0, 1]), np.array([0.0, 1])) == from_coordinates(np.array([0.0, 1]), np.array([-0.0, 1]))
+    plus, minus = np.array([0.0, 1]), np.array([-0.0, 1])
+    assert from_coordinates(minus, plus) == from_coordinates(plus, minus)
 
 
 MAPPINGS = [
@@ -186,7 +187,9 @@ def test_coordinates_of_each_kind() -> None:
     }  # fmt: skip
     assert projected["x"][2]["standard_name"] == "projection_x_coordinate"
     points = Grid("unstructured", np.array([1.0, 2]), np.array([3.0, 4])).coordinates()
-    assert {n: d for n, (d, _, _) in points.items()} == {"latitude": ("cell",), "longitude": ("cell",), "spatial_ref": ()}
+    assert {n: d for n, (d, _, _) in points.items()} == {
+        "latitude": ("cell",), "longitude": ("cell",), "spatial_ref": (),
+    }  # fmt: skip
 
 
 def test_a_rotated_pole_against_proj() -> None:

@@ -1,6 +1,7 @@
 """Laws every set of weights obeys, files of weights, and what is refused."""
 
 import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -71,10 +72,10 @@ def test_a_turn_of_the_longitudes_changes_nothing(source: Grid, target: Grid, me
 )  # fmt: skip
 @settings(max_examples=60, deadline=None)
 def test_the_order_of_the_source_changes_nothing(
-    source: Grid, target: Grid, method: str, longitude: str, latitude: str
+    source: Grid, target: Grid, method: str, longitude: Any, latitude: Any
 ) -> None:
     field = np.random.default_rng(0).random(source.shape)
-    moved, order = source.reorder(longitude=longitude, latitude=latitude)  # type: ignore[arg-type]
+    moved, order = source.reorder(longitude=longitude, latitude=latitude)
     np.testing.assert_allclose(
         apply(make(moved, target, method), order(field)), apply(make(source, target, method), field), atol=1e-6
     )
@@ -91,17 +92,29 @@ def test_bilinear_keeps_a_plane_in_degrees() -> None:
     source, target = grid("g1p"), grid("eu05")
     lat, lon = np.meshgrid(source.latitude, (source.longitude + 180) % 360 - 180, indexing="ij")
     expected = 2 * target.points[0] - 3 * target.points[1]
-    np.testing.assert_allclose(make(source, target, "bilinear").matrix @ (2 * lat - 3 * lon).ravel(), expected, atol=1e-10)
+    plane = (2 * lat - 3 * lon).ravel()
+    np.testing.assert_allclose(make(source, target, "bilinear").matrix @ plane, expected, atol=1e-10)
 
 
-@pytest.mark.parametrize(("pole", "expected"), [("mean", 0.5 * 4 + 0.5 * 1.5), ("nearest", 4.0), ("none", np.nan)])
-def test_the_pole_rules(pole: str, expected: float) -> None:
-    """Halfway between a last row of 0, 1, ..., 3, ... and the pole, above the column that has 4."""
+@pytest.mark.parametrize(
+    ("backend", "pole", "expected"),
+    [
+        ("rectilinear", "mean", 0.5 * 4 + 0.5 * 1.5),
+        ("rectilinear", "nearest", 4.0),
+        ("rectilinear", "none", np.nan),
+        ("curvilinear", "mean", 0.5 * 4 + 0.5 * 1.5),
+        ("curvilinear", "none", np.nan),
+    ],
+)
+@pytest.mark.parametrize("side", [1, -1])
+def test_the_pole_rules(backend: Any, pole: Any, expected: float, side: int) -> None:
+    """Halfway between a last row with a mean of 1.5 and the pole, above the column that has 4."""
     source = from_coordinates(np.arange(-80.0, 81, 20), np.arange(0.0, 360, 45))
     field = np.zeros(source.shape)
-    field[-1] = [0, 1, 4, 3, 2, 1, 1, 0]
-    target = from_coordinates(np.array([85.0, 0.0]), np.array([90.0]))
-    assert apply(make(source, target, "bilinear", pole=pole), field)[0, 0] == pytest.approx(expected, nan_ok=True)
+    field[-1 if side > 0 else 0] = [0, 1, 4, 3, 2, 1, 1, 0]
+    target = from_coordinates(np.array([85.0 * side, 0.0]), np.array([90.0]))
+    made = make(source, target, "bilinear", pole=pole, backend=backend)
+    assert apply(made, field)[0, 0] == pytest.approx(expected, nan_ok=True)
 
 
 def test_a_repeated_longitude_does_not_count_twice() -> None:
@@ -229,5 +242,7 @@ def test_what_is_no_weight_file_is_refused() -> None:
 
 def test_files_of_other_programs() -> None:
     cdo, esmf = weights("cdo_g5_g2_con"), weights("rwg_lcc_us05_conserve")
-    assert (cdo.method, cdo.norm, cdo.source_shape, cdo.target_shape) == ("conservative", "fracarea", (36, 72), (90, 180))
-    assert (esmf.method, esmf.norm, esmf.source_shape, esmf.target_shape) == ("conservative", "dstarea", (30, 40), (24, 34))
+    assert (cdo.method, cdo.norm, cdo.convention) == ("conservative", "fracarea", "")
+    assert (cdo.source_shape, cdo.target_shape) == ((36, 72), (90, 180))
+    assert (esmf.method, esmf.norm) == ("conservative", "dstarea")
+    assert (esmf.source_shape, esmf.target_shape) == ((30, 40), (24, 34))

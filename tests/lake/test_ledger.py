@@ -130,7 +130,7 @@ def test_a_slow_owner_whom_nobody_replaced_may_still_finish(local: Ledger) -> No
         (NotThereYet("not yet"), "transient", State.RETRY),
         (QuotaError("slow down", retry_after=3), "quota", State.RETRY),
         (UsageError("wrong"), "permanent", State.FAILED),
-        (ResourceError("out of memory"), "resource", State.FAILED),
+        (ResourceError("out of memory"), "resource", State.RETRY),
     ],
 )
 def test_failures(local: Ledger, error, error_class: str, found: State) -> None:
@@ -141,7 +141,7 @@ def test_failures(local: Ledger, error, error_class: str, found: State) -> None:
         error_class, type(error).__name__, str(error),
     )  # fmt: skip
     assert state(failed, PARTITION, NOW) is found
-    assert state(failed, replace(PARTITION, fingerprint="other"), NOW) is State.STALE
+    assert state(failed, replace(PARTITION, fingerprint="other"), NOW) is State.RETRY
 
 
 def test_the_old_result_stands_until_a_new_one_is_verified(local: Ledger) -> None:
@@ -440,7 +440,7 @@ class Owners(RuleBasedStateMachine):
         else:
             assert self._holds(number, key)
             self.believed[key].status = Status.FAILED
-            self.believed[key].retry = str(error.error_class) in ("transient", "quota")
+            self.believed[key].retry = str(error.error_class) in ("transient", "quota", "resource")
 
     @rule(key=KEYS)
     def mark_lost(self, key: str) -> None:
@@ -486,10 +486,10 @@ class Owners(RuleBasedStateMachine):
             return State.LOST if model.dead or model.lease <= self.now else State.BUSY
         if model.status is Status.LOST:
             return State.LOST
+        if model.status is Status.FAILED:
+            return State.RETRY if model.retry or model.print != print else State.FAILED
         if model.print != print:
             return State.STALE
-        if model.status is Status.FAILED:
-            return State.RETRY if model.retry else State.FAILED
         return State.DONE if model.status is Status.DONE else State.REJECTED
 
 
