@@ -143,19 +143,35 @@ def executor(place: Place, *, prefect: bool) -> Iterator[Executor]:
         plain.close()
 
 
-def warm_up(place: Place) -> None:
-    """Have workers import what batches need, while there is something else to wait for."""
-    if place.address is None:
-        return
-    from distributed import Client
+_HEAVY = (
+    "tasks.batch",
+    "tasks.forecasts.ingest",
+    "tasks.forecasts.refine",
+    "tasks.forecasts.validate",
+    "tasks.forecasts.regrid",
+    "tasks.forecasts.export",
+    "icechunk",
+    "zarr.codecs",
+    "xarray",
+    "netCDF4",
+    "matplotlib.figure",
+    "matplotlib.backends.backend_agg",
+)
+"""What batches and settlings import sooner or later, and what takes long."""
 
-    with contextlib.suppress(OSError, LakeError), Client(place.address, set_as_default=False) as client:
-        client.run(_import_all)
+
+def warm_up(place: Place) -> None:
+    """Have this process and the workers import what they will need, while there is something else to wait for."""
+    if place.address is not None:
+        from distributed import Client
+
+        with contextlib.suppress(OSError, LakeError), Client(place.address, set_as_default=False) as client:
+            client.run(_import_all)
+    _import_all()
 
 
 def _import_all() -> None:
-    import tasks.batch
-    import tasks.forecasts
+    import importlib
 
-    tasks.forecasts.phases()
-    del tasks.batch
+    for name in _HEAVY:
+        importlib.import_module(name)

@@ -39,6 +39,8 @@ class Case:
     bits: int | None = None
 
 
+# Not here: pl_regular_ll.grib holds several runs, hrrr.wrfsubhf.sample.grib2 quarter hours, and the grid of
+# test_icon.grib is in another file; test_decode.py has every field of every file.
 CASES = {
     "gfs-2p5-idx": Case("gfs/gfs.t00z.pgrb2.2p50.f000", "noaa", ".derived.idx"),
     "gfs-2p5-2011-idx": Case("gfs/gfs.20111008.2p5deg.f072.grib2", "noaa", ".derived.idx"),
@@ -65,7 +67,6 @@ CASES = {
     "regular": Case("grids/wind_20x20.grib"),
     "mercator": Case("grids/mercator.grib"),
     "arome-wave": Case("grids/meteofrance.mfwam.arome-SWELL.grib2"),
-    "levels": Case("grids/pl_regular_ll.grib"),
 }
 
 
