@@ -13,10 +13,10 @@ from typing import Any
 
 from prefect import flow
 
-from .phase import DEFAULT_LAKE, Request, in_flow
+from .phase import DEFAULT_LAKE, Request, in_flow, named
 
 
-@flow(name="export", flow_run_name="{recipe} export {run}", persist_result=False)
+@flow(name="export", flow_run_name=named("export"), persist_result=False)
 def export(
     recipe: str,
     run: str | None = None,

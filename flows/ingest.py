@@ -13,10 +13,10 @@ from typing import Any
 
 from prefect import flow
 
-from .phase import DEFAULT_LAKE, Request, in_flow
+from .phase import DEFAULT_LAKE, Request, in_flow, named
 
 
-@flow(name="ingest", flow_run_name="{recipe} ingest {run}", persist_result=False)
+@flow(name="ingest", flow_run_name=named("ingest"), persist_result=False)
 def ingest(
     recipe: str,
     run: str | None = None,

@@ -97,6 +97,34 @@ def in_flow(name: str, request: Request) -> dict[str, Any]:
     return report.as_json()
 
 
+def named(flow: str) -> Callable[[], str]:
+    """How runs of a flow are called: ``demo 2026-11-20T00 ingest``."""
+
+    def name() -> str:
+        from prefect.runtime import flow_run
+
+        given = flow_run.parameters
+        recipe = str(given["recipe"])
+        if given.get("start") or given.get("end"):
+            window = f"{given.get('start') or ''}..{given.get('end') or ''}"
+        elif given.get("latest"):
+            window = "latest"
+        else:
+            window = str(given.get("run") or _default_run(recipe) or "latest")
+        return f"{recipe} {window} {flow}"
+
+    return name
+
+
+def _default_run(recipe: str) -> str | None:
+    try:
+        runs = getattr(recipes.load(recipe), "runs", None)
+    except LakeError:
+        # The run itself will say what is wrong with its recipe.
+        return None
+    return getattr(runs, "default", None)
+
+
 _listeners: list[Callable[[Report], None]] = []
 
 

@@ -17,7 +17,7 @@ from tasks.lake.recipe import PHASES
 
 from .export import export
 from .ingest import ingest
-from .phase import DEFAULT_LAKE
+from .phase import DEFAULT_LAKE, named
 from .refine import refine
 from .regrid import regrid
 from .runtime import open_cluster
@@ -26,7 +26,7 @@ from .validate import validate
 FLOWS = {f.name: f for f in (ingest, refine, validate, regrid, export)}
 
 
-@flow(name="pipeline", flow_run_name="{recipe} pipeline {run}", persist_result=False)
+@flow(name="pipeline", flow_run_name=named("pipeline"), persist_result=False)
 def pipeline(
     recipe: str,
     run: str | None = None,

@@ -13,10 +13,10 @@ from typing import Any
 
 from prefect import flow
 
-from .phase import DEFAULT_LAKE, Request, in_flow
+from .phase import DEFAULT_LAKE, Request, in_flow, named
 
 
-@flow(name="refine", flow_run_name="{recipe} refine {run}", persist_result=False)
+@flow(name="refine", flow_run_name=named("refine"), persist_result=False)
 def refine(
     recipe: str,
     run: str | None = None,

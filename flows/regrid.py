@@ -13,10 +13,10 @@ from typing import Any
 
 from prefect import flow
 
-from .phase import DEFAULT_LAKE, Request, in_flow
+from .phase import DEFAULT_LAKE, Request, in_flow, named
 
 
-@flow(name="regrid", flow_run_name="{recipe} regrid {run}", persist_result=False)
+@flow(name="regrid", flow_run_name=named("regrid"), persist_result=False)
 def regrid(
     recipe: str,
     run: str | None = None,

@@ -13,10 +13,10 @@ from typing import Any
 
 from prefect import flow
 
-from .phase import DEFAULT_LAKE, Request, in_flow
+from .phase import DEFAULT_LAKE, Request, in_flow, named
 
 
-@flow(name="validate", flow_run_name="{recipe} validate {run}", persist_result=False)
+@flow(name="validate", flow_run_name=named("validate"), persist_result=False)
 def validate(
     recipe: str,
     run: str | None = None,

@@ -21,14 +21,20 @@ class Variable(Strict):
 
     name: Name = Field(description="Name in the cube.")
     param: str = Field(description="The source's own name: ECMWF short_name (2t) or NCEP abbreviation (TMP).")
-    level_type: str | None = Field(default=None, description="ecCodes typeOfLevel, or levtype of an ECMWF index; any when absent.")
-    levels: tuple[float, ...] = Field(default=(), description="Levels to keep as a dimension; one value or none gives no dimension.")
+    level_type: str | None = Field(
+        default=None, description="ecCodes typeOfLevel, or levtype of an ECMWF index; any when absent."
+    )
+    levels: tuple[float, ...] = Field(
+        default=(), description="Levels to keep as a dimension; one value or none gives no dimension."
+    )
     window: Window | None = Field(default=None, description="Kind of time window; any when absent.")
     window_start: Literal["run", "any"] = Field(
         default="any", description="'run' keeps only windows that began with the run (run totals)."
     )
     not_at: tuple[int, ...] = Field(default=(), description="Steps (h) at which the model does not produce it.")
-    keep_bits: int | None = Field(default=None, ge=1, le=23, description="Mantissa bits kept; None leaves values as decoded.")
+    keep_bits: int | None = Field(
+        default=None, ge=1, le=23, description="Mantissa bits kept; None leaves values as decoded."
+    )
     units: str | None = Field(default=None, description="Units as expected from the source; a mismatch is an error.")
     long_name: str = ""
     standard_name: str = ""
@@ -56,8 +62,12 @@ class Select(Strict):
     """What of the source is taken."""
 
     variables: tuple[Variable, ...] = Field(min_length=1)
-    steps: tuple[int, ...] | None = Field(default=None, description="Lead times in hours; all of the source when absent.")
-    members: tuple[int, ...] | None = Field(default=None, description="Ensemble members (0 is the control); None: no member dimension.")
+    steps: tuple[int, ...] | None = Field(
+        default=None, description="Lead times in hours; all of the source when absent."
+    )
+    members: tuple[int, ...] | None = Field(
+        default=None, description="Ensemble members (0 is the control); None: no member dimension."
+    )
 
     @field_validator("variables")
     @classmethod
@@ -72,12 +82,12 @@ class Select(Strict):
 class Layout(Strict):
     """Shape of the cube on disk."""
 
-    longitude: Literal["source", "-180", "0"] = Field(default="source", description="First longitude: as the source, -180..180 or 0..360.")
+    longitude: Literal["source", "-180", "0"] = Field(
+        default="source", description="First longitude: as the source, -180..180 or 0..360."
+    )
     latitude: Literal["source", "north-south", "south-north"] = "source"
     chunk: int = Field(default=0, ge=0, description="Side of a chunk in x and y; 0 keeps whole maps.")
     compression_level: int = Field(default=1, ge=1, le=22, description="zstd level.")
-
-
 
 
 class ForecastRecipe(Recipe):
@@ -86,10 +96,12 @@ class ForecastRecipe(Recipe):
     kind: Literal["forecast"] = "forecast"
     source: sources.field  # type: ignore[valid-type]
     transfer: Literal["virtual", "copy"] = Field(
-        default="virtual", description="virtual: bytes stay at the provider; copy: they are copied into the lake's raw zone."
+        default="virtual",
+        description="virtual: bytes stay at the provider; copy: they are copied into the lake's raw zone.",
     )
     incomplete: Literal["refuse", "accept"] = Field(
-        default="refuse", description="What to do when an index lacks selected fields: fail the step, or record them as missing."
+        default="refuse",
+        description="What to do when an index lacks selected fields: fail the step, or record them as missing.",
     )
     runs: Runs
     select: Select
@@ -108,5 +120,6 @@ class ForecastRecipe(Recipe):
             raise ValueError(f"names an export twice: {outputs}")
         for export in self.exports:
             if export.zone not in ("refined", *names):
-                raise ValueError(f"export {export.name!r} reads zone {export.zone!r}; there are: refined, {', '.join(names)}")
+                zones = ", ".join(("refined", *names))
+                raise ValueError(f"export {export.name!r} reads zone {export.zone!r}; there are: {zones}")
         return self

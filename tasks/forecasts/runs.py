@@ -87,9 +87,8 @@ def ingested_scopes(context: Context[ForecastRecipe], window: Window) -> list[st
     ):
         known = {key.split("/", 1)[0] for key in context.ledger.read_all("ingest")}
         if not known:
-            raise UsageError(
-                f"no run of {context.recipe.name} was ingested yet; start with: python -m flows.ingest {context.recipe.name}"
-            )
+            name = context.recipe.name
+            raise UsageError(f"no run of {name} was ingested yet; start with: python -m flows.ingest {name}")
         return [max(known)]
     return scopes(context, window)
 

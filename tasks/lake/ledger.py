@@ -50,8 +50,8 @@ class Select(StrEnum):
     """Which partitions a run takes.
 
     ``missing``: never done, stale, lost, or failed for a reason that may have passed (the network, a quota, a full
-    disk, other inputs). ``failed``: those that failed, for whatever reason. ``stale``: done or rejected once, but from other inputs, another
-    recipe or other code. ``all``: everything that is not done.
+    disk, other inputs). ``failed``: those that failed, for whatever reason. ``stale``: done or rejected once, but
+    from other inputs, another recipe or other code. ``all``: everything that is not done.
     """
 
     MISSING = "missing"

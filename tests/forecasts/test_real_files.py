@@ -87,8 +87,6 @@ def rows_of(case: Case, path: Path) -> tuple[datetime, list[dict[str, Any]]]:
 
 
 def _source(case: Case, path: Path, steps: list[int], members: list[int] | None) -> Any:
-    from tasks.forecasts.sources.source import sources
-
 
     # A pattern must differ by step where there is an index; these files have one step each, so it is its own name.
     document = {
