@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from . import kinds
 from .lake.lake import Lake
-from .lake.ledger import SELECTED, Record, Select, State, state, utcnow
+from .lake.ledger import SELECTED, Record, Select, State, seen, state, utcnow
 from .lake.partition import Partition, Status
 from .lake.phase import Context, ScopePlan, Window
 from .lake.recipe import Recipe
@@ -79,7 +79,7 @@ def _rows(lake: Lake, plan: ScopePlan, records: Mapping[str, Record], options: O
     for partition in plan.partitions:
         record = records.get(partition.key)
         found = state(record, partition, now, there.get(partition.key, True))
-        planned = replace(partition, seen=record.attempt if record else 0)
+        planned = replace(partition, seen=seen(record))
         rows.append(Row(planned, found, options.force or found in SELECTED[options.select]))
     return rows
 

@@ -13,7 +13,7 @@ from . import kinds
 from .executor import Executor
 from .lake.errors import ErrorClass, ExitCode, LakeError
 from .lake.lake import Lake
-from .lake.ledger import Record, State, state, utcnow
+from .lake.ledger import Record, State, seen, state, utcnow
 from .lake.partition import Outcome, Output, Partition, Produced, Status
 from .lake.phase import Context, Phase, Window
 from .lake.recipe import Recipe
@@ -242,7 +242,7 @@ class _Run:
                 outcome = attempt(
                     self.context,
                     _Settling(self.phase, scope, records),
-                    replace(partition, seen=record.attempt if record else 0),
+                    replace(partition, seen=seen(record)),
                     leases,
                     self.options.flow_run_id,
                 )

@@ -20,7 +20,7 @@ from .lake.phase import Context
 BUSY = "busy"
 """Error class of an outcome whose partition somebody else is working on."""
 
-_SHORT_TRIES = 2
+_SHORT_TRIES = 3
 _SHORT_WAIT = 0.5
 
 

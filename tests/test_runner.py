@@ -212,11 +212,15 @@ def test_a_fault_that_no_retry_helps(bench: Bench, how: str, said: str) -> None:
     assert bench.waits == []
     assert bench.record(KEYS[2]).status is Status.FAILED
 
-    # The default selection leaves it alone, and says so.
     later = bench.run()
     assert (later.exit_code, counted(later)) == (ExitCode.FAILED, {"planned": 4, "skipped": 3, "failed": 1})
-    assert later.problems == ("one/02 failed earlier; --select failed tries it again",)
-    assert bench.calls() == []
+    if how == "resource":
+        # Somebody may have made room meanwhile: the same command tries again.
+        assert bench.calls() == ["one/02"]
+    else:
+        # The default selection leaves it alone, and says so.
+        assert later.problems == ("one/02 failed earlier; --select failed tries it again",)
+        assert bench.calls() == []
 
     bench.edit(faults={})
     mended = bench.run(select=Select.FAILED)

@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import xxhash
 
 from ..lake.errors import CorruptInput, LakeError, NotThereYet
 from ..lake.ledger import Record
@@ -176,12 +177,13 @@ def _copy(
         target = f"raw/{context.recipe.name}/{partition.key}/{PurePosixPath(key).name}"
         with tempfile.TemporaryDirectory(prefix="weatherlake-") as folder:
             path = Path(folder) / "messages"
-            new, digest, size = _gather(store, key, offset[here], length[here], path)
+            new, digests, digest, size = _gather(store, key, offset[here], length[here], path)
             context.lake.objects.put(target, path)
         offset[here] = new
         url[here] = target
-        # The digest, not the etag: copied again, the same bytes leave everything downstream alone.
-        etags[here] = digest
+        # A message's own digest, not the copy's etag: copied again, or with other messages beside them, the same bytes
+        # leave everything downstream alone.
+        etags[here] = digests
         outputs.append(Output(target, digest, size))
     for name, values in (("url", url), ("offset", offset), ("etag", etags)):
         rows = manifest.with_column(rows, name, list(values))
@@ -190,10 +192,13 @@ def _copy(
 
 def _gather(
     store: Objects, key: str, offsets: np.ndarray, lengths: np.ndarray, path: Path
-) -> tuple[np.ndarray, str, int]:
-    """Write the distinct messages at these ranges one after the other; their new offsets, digest and size."""
+) -> tuple[np.ndarray, list[str], str, int]:
+    """Write the distinct messages at these ranges one after the other.
+
+    Returns each range's new offset and its message's digest, then the digest and size of the whole.
+    """
     spans = sorted({(int(o), int(n)) for o, n in zip(offsets, lengths, strict=True)})
-    places: dict[int, int] = {}
+    places: dict[int, tuple[int, str]] = {}
     sha = hashlib.sha256()
     size = 0
     with open(path, "wb") as out:
@@ -203,10 +208,11 @@ def _gather(
             for o, n in group:
                 message = bytes(block[o - start : o - start + n])
                 verify(message)
-                places[o] = size
+                places[o] = size, f"xxh3:{xxhash.xxh3_128_hexdigest(message)}"
                 size += out.write(message)
                 sha.update(message)
-    return np.array([places[int(o)] for o in offsets]), f"sha256:{sha.hexdigest()}", size
+    found = [places[int(o)] for o in offsets]
+    return np.array([f[0] for f in found]), [f[1] for f in found], f"sha256:{sha.hexdigest()}", size
 
 
 def _groups(spans: list[tuple[int, int]]) -> list[list[tuple[int, int]]]:

@@ -22,7 +22,7 @@ SCHEMA = pa.schema(
         pa.field("offset", pa.int64(), nullable=False),
         pa.field("length", pa.int64(), nullable=False),
         pa.field("sub", pa.int16(), nullable=False),  # 0-based number of the field inside its message
-        pa.field("etag", pa.string()),  # of the object behind url
+        pa.field("etag", pa.string()),  # version of the object behind url; of a copy, the digest of the message
         pa.field("last_modified", pa.timestamp("s", tz="UTC")),
     ]
 )

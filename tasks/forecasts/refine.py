@@ -184,10 +184,15 @@ def _block_rows(rows: pa.Table, block: Block) -> pa.Table:
 
 
 def _digest(rows: pa.Table) -> str:
-    """What of a manifest decides the values: where the bytes are, and which version of them."""
-    columns = ["lead_time", "level", "url", "offset", "length", "sub", "etag"]
-    table = rows.select(columns)
-    return digest_bytes(repr([table[c].to_pylist() for c in columns]).encode())
+    """What of a manifest decides the values: which bytes, and which field they are.
+
+    A copy is known by its messages' digests, wherever in the lake they lie; bytes that stay at the provider by their
+    place and the version of the object there.
+    """
+    columns = ["lead_time", "level", "length", "sub", "etag"]
+    if any("://" in str(url) for url in rows["url"].unique().to_pylist()):
+        columns += ["url", "offset"]
+    return digest_bytes(repr([rows[c].to_pylist() for c in columns]).encode())
 
 
 def _decoded(

@@ -304,6 +304,13 @@ class Ledger:
             raise LostClaim(f"{record.partition} was taken over by somebody else", partition=record.partition) from None
 
 
+def seen(record: Record | None) -> int:
+    """How many attempts were over when the record was read: one that still ran may have ended well since."""
+    if record is None:
+        return 0
+    return record.attempt - 1 if record.status is Status.RUNNING else record.attempt
+
+
 def _done_since(record: Record, partition: Partition) -> bool:
     """Whether a partition got its result after it was planned: by attempts, because clocks differ."""
     return (

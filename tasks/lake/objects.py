@@ -35,7 +35,7 @@ from .errors import (
 )
 
 _RETRY: dict[str, Any] = {
-    "max_retries": 3,
+    "max_retries": 2,
     "retry_timeout": timedelta(seconds=60),
     "backoff": {"init_backoff": timedelta(milliseconds=200), "max_backoff": timedelta(seconds=5), "base": 2},
 }

@@ -5,7 +5,6 @@ import random
 import signal
 import subprocess
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,8 @@ from tasks.lake.lake import Lake
 from tasks.lake.partition import Status
 from tasks.lake.recipe import PHASES
 
-from .running import PLAIN, assert_same_cubes, environment, pipeline, start
+from ..servers import S3Server
+from .running import PLAIN, assert_same_cubes, pipeline, start
 
 
 def finished(lake: Path) -> dict[tuple[str, str], tuple[int, str]]:
@@ -82,12 +82,12 @@ def test_two_pipelines_at_once_share_the_work(demo: Path, tmp_path: Path):
     assert set(attempts.values()) == {1}, "some partition was worked on twice"
 
 
-def test_a_lake_on_s3_holds_the_same_cubes(demo: Path, s3_lake: Callable[[], str], s3_environment: dict[str, str]):
-    lake = s3_lake()
-    ran = pipeline("demo", lake, env=environment(**s3_environment))
+def test_a_lake_on_s3_holds_the_same_cubes(demo: Path, s3: S3Server):
+    lake = s3.lake()
+    ran = pipeline("demo", lake)
     assert ran.code == 0, ran.out + ran.err
     assert_same_cubes(demo, lake)
-    again = pipeline("demo", lake, env=environment(**s3_environment))
+    again = pipeline("demo", lake)
     assert again.json["status"] == "nothing to do"
 
 
