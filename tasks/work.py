@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from . import kinds
 from .lake import recipe as recipes
-from .lake.errors import ErrorClass, LakeError, as_lake_error
+from .lake.errors import ErrorClass, LakeError, Unreachable, as_lake_error
 from .lake.lake import Lake
 from .lake.ledger import LEASE, Busy, Claim, Ledger, LostClaim, lineage
 from .lake.partition import Outcome, Partition, Produced, Status
@@ -109,7 +109,9 @@ def _with_short_retries(context: Context[Any], phase: Worker, partition: Partiti
         try:
             return phase.process(context, partition)
         except LakeError as error:
-            if error.error_class is not ErrorClass.TRANSIENT or number == _SHORT_TRIES:
+            # A store that does not answer was tried again by its client already.
+            passing = error.error_class is ErrorClass.TRANSIENT and not isinstance(error, Unreachable)
+            if not passing or number == _SHORT_TRIES:
                 raise
             time.sleep(_SHORT_WAIT * 2 ** (number - 1) * random.uniform(0.5, 1.5))
     raise AssertionError("unreachable")

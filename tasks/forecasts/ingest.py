@@ -2,6 +2,7 @@
 
 import hashlib
 import tempfile
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 
@@ -55,9 +56,18 @@ class Ingest(Phase[ForecastRecipe]):
         )
         return ScopePlan(scope, partitions)
 
-    def prepare(self, context: Context[ForecastRecipe], scope: str, partitions: object) -> None:
-        del partitions
-        Archive(context).make(parse_run(scope))
+    def prepare(self, context: Context[ForecastRecipe], scope: str, partitions: Sequence[Partition]) -> None:
+        """Generate the archive where the source does, and see that the provider answers and has begun the run.
+
+        A look at two files tells a run that is not there, or a network that is down, before a hundred steps find out
+        one by one. Raises ``NotThereYet``, ``Unreachable``.
+        """
+        archive, run = Archive(context), parse_run(scope)
+        archive.make(run)
+        steps = [int(str(p.params["step"])) for p in partitions]
+        ends = [_index_key(archive.files(run, step)[0]) for step in dict.fromkeys((steps[0], steps[-1]))]
+        if not any(_is_there(archive, key) for key in ends):
+            raise NotThereYet(f"run {scope} of {context.recipe.name} is not there (yet): no {ends[0]}")
 
     def process(self, context: Context[ForecastRecipe], partition: Partition) -> Produced:
         recipe, run, step = context.recipe, parse_run(partition.scope), int(str(partition.params["step"]))
@@ -94,6 +104,14 @@ def _part(recipe: ForecastRecipe) -> dict[str, object]:
     matched = ("name", "param", "level_type", "levels", "window", "window_start", "not_at")
     variables = [{k: v[k] for k in matched} for v in select["variables"]]
     return recipe.part("source", "transfer", "incomplete") | {"variables": variables, "members": select["members"]}
+
+
+def _is_there(archive: Archive, key: str) -> bool:
+    try:
+        archive.head(key)
+    except NotThereYet:
+        return False
+    return True
 
 
 def _key(scope: str, step: int) -> str:

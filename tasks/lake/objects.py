@@ -162,7 +162,8 @@ class Objects:
         if status in (401, 403):
             return AccessError(f"{where}: access refused ({text})")
         if isinstance(error, (oe.GenericError, OSError)):
-            return Unreachable(f"{where} cannot be reached ({text})")
+            # "Generic S3 error: Error performing GET https://... after 2 retries ... - what went wrong"
+            return Unreachable(f"{where} cannot be reached ({text.rpartition(' - ')[2]})")
         return as_lake_error(error, where)
 
     @contextmanager
