@@ -10,7 +10,7 @@ import time
 import orjson
 
 from flows.phase import Request, run
-from flows.runtime import Place, executor, quiet
+from flows.runtime import Place, executor, quiet, warm_up
 from tasks.lake.errors import ExitCode
 from tasks.lake.lake import Lake
 from tasks.lake.partition import SETTLE
@@ -21,7 +21,8 @@ def main(recipe: str, phase: str, lake: str) -> None:
     """Run one phase in two threads and print seconds, CPU seconds, peak memory, fields and bytes."""
     quiet()
     request = Request(recipe=recipe, lake=lake, force=True)
-    # What a worker that has been at work for a while has done already: import, and open the lake.
+    # What a worker that has been at work for a while has done already.
+    warm_up(Place(None, 2, ""))
     run_before = resource.getrusage(resource.RUSAGE_SELF)
     with executor(Place(None, 2, ""), prefect=False) as place:
         begun = time.perf_counter()

@@ -9,28 +9,9 @@ if __name__ == "__main__":
 
     raise SystemExit(main("ingest"))
 
-from typing import Any
+from .phase import phase_flow
 
-from prefect import flow
-
-from .phase import DEFAULT_LAKE, Request, in_flow, named
-
-
-@flow(name="ingest", flow_run_name=named("ingest"), persist_result=False)
-def ingest(
-    recipe: str,
-    run: str | None = None,
-    start: str | None = None,
-    end: str | None = None,
-    latest: bool = False,
-    lake: str = DEFAULT_LAKE,
-    select: str = "missing",
-    force: bool = False,
-    cluster: str = "local",
-) -> dict[str, Any]:
-    """Ingest: the provider's index of each step becomes a manifest; bytes stay there, or are copied.
-
-    Parameters are those of the command line; ``cluster`` is local, none or the address of a scheduler.
-    Returns the phase's report as JSON values; raises `PhaseFailed` unless everything was done.
-    """
-    return in_flow("ingest", Request(recipe, run, start, end, latest, lake, select, force, cluster))
+ingest = phase_flow(
+    "ingest",
+    "Ingest: the provider's index of each step becomes a manifest; bytes stay there, or are copied.",
+)

@@ -97,6 +97,31 @@ def in_flow(name: str, request: Request) -> dict[str, Any]:
     return report.as_json()
 
 
+def phase_flow(phase: str, description: str) -> Any:
+    """The Prefect flow of a phase. Its parameters are those of the command line (see `Request`).
+
+    A run of it returns the phase's report as JSON values, and raises `PhaseFailed` unless everything was done.
+    """
+    from prefect import flow
+
+    def run_it(
+        recipe: str,
+        run: str | None = None,
+        start: str | None = None,
+        end: str | None = None,
+        latest: bool = False,
+        lake: str = DEFAULT_LAKE,
+        select: str = "missing",
+        force: bool = False,
+        cluster: str = "local",
+    ) -> dict[str, Any]:
+        return in_flow(phase, Request(recipe, run, start, end, latest, lake, select, force, cluster))
+
+    run_it.__name__ = run_it.__qualname__ = phase
+    run_it.__doc__ = description
+    return flow(name=phase, description=description, flow_run_name=named(phase), persist_result=False)(run_it)
+
+
 def named(flow: str) -> Callable[[], str]:
     """How runs of a flow are called: ``demo 2026-11-20T00 ingest``."""
 

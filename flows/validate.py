@@ -9,28 +9,6 @@ if __name__ == "__main__":
 
     raise SystemExit(main("validate"))
 
-from typing import Any
+from .phase import phase_flow
 
-from prefect import flow
-
-from .phase import DEFAULT_LAKE, Request, in_flow, named
-
-
-@flow(name="validate", flow_run_name=named("validate"), persist_result=False)
-def validate(
-    recipe: str,
-    run: str | None = None,
-    start: str | None = None,
-    end: str | None = None,
-    latest: bool = False,
-    lake: str = DEFAULT_LAKE,
-    select: str = "missing",
-    force: bool = False,
-    cluster: str = "local",
-) -> dict[str, Any]:
-    """Validate: check the run's branch, give a verdict, publish what may be published.
-
-    Parameters are those of the command line; ``cluster`` is local, none or the address of a scheduler.
-    Returns the phase's report as JSON values; raises `PhaseFailed` unless everything was done.
-    """
-    return in_flow("validate", Request(recipe, run, start, end, latest, lake, select, force, cluster))
+validate = phase_flow("validate", "Validate: check the run's branch, give a verdict, publish what may be published.")
