@@ -77,7 +77,7 @@ def _local_cluster() -> Iterator[Place]:
     # knows what the ledger says, decides on further ones.
     settings = {"distributed.scheduler.allowed-failures": 1, "distributed.comm.timeouts.connect": "30s"}
     with dask.config.set(settings), LocalCluster(
-        n_workers=workers, threads_per_worker=1, host="127.0.0.1", dashboard_address=None, silence_logs=50,
+        n_workers=workers, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0", silence_logs=50,
     ) as cluster:  # fmt: skip
         yield Place(cluster.scheduler_address, workers, f"a local Dask cluster of {workers} workers")
 
