@@ -13,7 +13,7 @@ from tasks.work import Job, work
 CLUSTERS = ("local", "none")
 """Names that ``--cluster`` takes, besides the address of a Dask scheduler (``tcp://``, ``tls://``)."""
 
-_HEALTH_TIMEOUT = 10
+_HEALTH_TIMEOUT = 5
 
 
 def quiet() -> None:

@@ -10,7 +10,7 @@ from .lake.partition import Outcome
 
 @dataclass(frozen=True)
 class Report:
-    """What became of a phase."""
+    """What became of a phase. ``outputs`` are keys of the lake, whose URL ``lake`` is."""
 
     recipe: str
     phase: str
@@ -20,15 +20,22 @@ class Report:
     outputs: tuple[str, ...]
     seconds: float
     problems: tuple[str, ...] = ()
+    lake: str = ""
     scopes: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
-        """The report as the JSON object that ``--json`` prints."""
+        """The report as the JSON object that ``--json`` prints; outputs are absolute URIs."""
+        base = self.lake.split("?")[0].rstrip("/")
         return {
-            "recipe": self.recipe, "phase": self.phase, "status": self.status, "exit_code": int(self.exit_code),
-            "partitions": dict(self.partitions), "outputs": list(self.outputs), "seconds": round(self.seconds, 3),
+            "recipe": self.recipe,
+            "phase": self.phase,
+            "status": self.status,
+            "exit_code": int(self.exit_code),
+            "partitions": dict(self.partitions),
+            "outputs": [f"{base}/{key}" for key in self.outputs],
+            "seconds": round(self.seconds, 3),
             "problems": list(self.problems),
-        }  # fmt: skip
+        }
 
 
 class Progress:

@@ -299,7 +299,7 @@ class _Run:
         uris = tuple(dict.fromkeys(public_uri(o.uri) for o in outputs))
         return Report(
             self.context.recipe.name, self.phase.name, status, code, counts, uris, seconds,
-            tuple(dict.fromkeys(problems)), tuple(s.scope for s in self.plan.scopes),
+            tuple(dict.fromkeys(problems)), self.context.lake.url, tuple(s.scope for s in self.plan.scopes),
         )  # fmt: skip
 
     @property

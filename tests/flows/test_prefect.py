@@ -59,6 +59,7 @@ def test_a_temporary_server_records_everything_and_ends(demo: Path, tmp_path: Pa
     assert {f"{p}-report" for p in phases[1:]} <= artifacts
 
 
+@pytest.mark.fault
 def test_a_killed_run_leaves_no_process(tmp_path: Path):
     home, lake = tmp_path / "home", tmp_path / "lake"
     process = start("pipeline", "demo", "--lake", lake, env=environment(PREFECT_HOME=str(home)))
@@ -99,6 +100,7 @@ def server(tmp_path: Path) -> Iterator[str]:
             process.terminate()
 
 
+@pytest.mark.slow
 def test_the_configured_server_is_used(server: str, tmp_path: Path):
     env = environment(PREFECT_HOME=str(tmp_path / "client"), PREFECT_API_URL=server)
     arguments = ("demo", "--lake", tmp_path / "lake", "--cluster", "none")
