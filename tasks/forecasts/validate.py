@@ -96,9 +96,11 @@ class Validate(Phase[ForecastRecipe]):
         statistics = {name: d["statistics"] for name, d in documents.items()}
         verdict = judge(findings, recipe.checks)
         outputs = _store_verdict(context, scope, verdict)
-        template = load(context)
-        structure = template.cube(recipe)
+        structure = load(context).cube(recipe)
         cube = refined_cube(context, structure)
+        refined = refined_records(context, scope)
+        # A run that was published has no branch any more; settled again (another title, a lost report), it needs one.
+        assemble(context, cube, structure, scope, refined)
         page = report(context, scope, verdict, statistics, cube, presence(context, scope)).encode()
         key = f"verdicts/{recipe.name}/{scope}/report.html"
         context.lake.objects.put(key, page)
@@ -111,7 +113,6 @@ class Validate(Phase[ForecastRecipe]):
                 "score": verdict.score,
                 "reasons": list(verdict.reasons),
             }
-            refined = refined_records(context, scope)
             outputs += publish(context, cube, "refined", structure, scope, refined, verdict.state, metadata)
         else:
             reasons = "; ".join(verdict.reasons[:3])

@@ -52,6 +52,7 @@ LOST = {
     "a fork": (f"staging/demo/refined/{RUN}/msl-m01.fork", {"refine"}),
     "the refined cube": ("cubes/demo/refined", {"refine"}),
     "the findings on a variable": (f"verdicts/demo/{RUN}/t2m.json", {"validate"}),
+    "the report on the run": (f"verdicts/demo/{RUN}/report.html", set()),
     "the regridded cube": ("cubes/demo/global-4", {"regrid"}),
     "the exports": (f"exports/demo/{RUN}", {"export"}),
 }
