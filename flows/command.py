@@ -11,8 +11,9 @@ from typing import Any
 import orjson
 
 from tasks.lake import recipe as recipes
-from tasks.lake.errors import ExitCode, LakeError, as_lake_error
+from tasks.lake.errors import ExitCode, LakeError, UsageError, as_lake_error
 from tasks.lake.ledger import Select
+from tasks.lake.settings import parse_setting
 from tasks.report import Progress, Report
 
 from . import runtime
@@ -64,6 +65,17 @@ def parser(name: str) -> argparse.ArgumentParser:
     what.add_argument(
         "--plan", action="store_true", help="print what would run - partitions, bytes, memory - and run nothing"
     )
+    what.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", dest="settings",
+        help="a key of the recipe, for this run: select.members=[0,1] (again for another key)",
+    )  # fmt: skip
+    for kind, options in recipes.options().items():
+        group = made.add_argument_group(f"keys of {kind} recipes") if options else made
+        for option in options:
+            group.add_argument(
+                option.flag, action="append", default=[], metavar=option.metavar, dest=option.destination,
+                help=option.help,
+            )  # fmt: skip
     where = made.add_argument_group("where")
     where.add_argument(
         "--lake",
@@ -109,9 +121,10 @@ def _main(name: str, arguments: argparse.Namespace) -> int:
     request = Request(
         recipe=arguments.recipe, run=arguments.run, start=arguments.start, end=arguments.end, latest=arguments.latest,
         lake=arguments.lake, select=arguments.select, force=arguments.force, cluster=arguments.cluster,
+        settings=_settings(arguments),
     )  # fmt: skip
     runtime.quiet()
-    recipes.load(request.recipe)
+    request.load()
     names = recipes.PHASES if name == "pipeline" else (name,)
     if arguments.plan:
         return _plan(name, names, request, arguments.json)
@@ -123,6 +136,19 @@ def _main(name: str, arguments: argparse.Namespace) -> int:
     else:
         reports = _with_prefect(name, request, progress)
     return _show(name, reports, request, arguments.json)
+
+
+def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What `--set` and the flags of the recipe's kind set."""
+    found = dict(parse_setting(text) for text in arguments.settings)
+    kind = recipes.kind_of(arguments.recipe)
+    for other, options in recipes.options().items():
+        for option in options:
+            if given := getattr(arguments, option.destination):
+                if other != kind:
+                    raise UsageError(f"{option.flag} is for {other} recipes; {arguments.recipe} is a {kind} recipe")
+                found[option.key] = option.value(given)
+    return found
 
 
 def _terminal() -> Progress:

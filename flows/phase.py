@@ -1,8 +1,8 @@
 """A phase as a flow runs it: the phase runner on a place, with what Prefect shows of it."""
 
 import contextlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -13,6 +13,7 @@ from tasks.lake.errors import ExitCode, LakeError
 from tasks.lake.lake import Lake
 from tasks.lake.ledger import Select
 from tasks.lake.phase import Window
+from tasks.lake.recipe import Recipe
 from tasks.plan import Options, Plan, plan_phase
 from tasks.report import Progress, Report
 from tasks.runner import run_phase
@@ -45,6 +46,7 @@ class Request:
     select: str = Select.MISSING
     force: bool = False
     cluster: str = "local"
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def window(self) -> Window:
@@ -56,6 +58,10 @@ class Request:
             latest=self.latest,
         )
 
+    def load(self) -> Recipe:
+        """The recipe with its settings. Raises ``RecipeError``, ``UsageError``."""
+        return recipes.load(self.recipe, self.settings)
+
     def options(self, flow_run_id: str | None = None) -> Options:
         """How the phase is to be run."""
         return Options(Select(self.select), self.force, flow_run_id)
@@ -63,7 +69,7 @@ class Request:
 
 def plan(request: Request, name: str) -> Plan:
     """What a phase would do; runs nothing."""
-    return plan_phase(Lake(request.lake), recipes.load(request.recipe), name, request.window, request.options())
+    return plan_phase(Lake(request.lake), request.load(), name, request.window, request.options())
 
 
 def run(
@@ -72,7 +78,7 @@ def run(
     """Run a phase on an executor."""
     return run_phase(
         Lake(request.lake),
-        recipes.load(request.recipe),
+        request.load(),
         name,
         request.window,
         request.options(flow_run_id),
@@ -114,8 +120,9 @@ def phase_flow(phase: str, description: str) -> Any:
         select: str = "missing",
         force: bool = False,
         cluster: str = "local",
+        settings: dict[str, Any] | None = None,
     ) -> dict[str, Any]:
-        return in_flow(phase, Request(recipe, run, start, end, latest, lake, select, force, cluster))
+        return in_flow(phase, Request(recipe, run, start, end, latest, lake, select, force, cluster, settings or {}))
 
     run_it.__name__ = run_it.__qualname__ = phase
     run_it.__doc__ = description

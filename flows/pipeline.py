@@ -37,6 +37,7 @@ def pipeline(
     select: str = "missing",
     force: bool = False,
     cluster: str = "local",
+    settings: dict[str, Any] | None = None,
 ) -> list[dict[str, Any]]:
     """Run the five phases of a recipe, each as a flow of its own, on one cluster.
 
@@ -46,4 +47,5 @@ def pipeline(
     with open_cluster(cluster) as place:
         where = place.address or "none"
         arguments = {"run": run, "start": start, "end": end, "latest": latest, "lake": lake, "select": select}
-        return [FLOWS[name](recipe, **arguments, force=force, cluster=where) for name in PHASES]
+        arguments |= {"force": force, "settings": settings}
+        return [FLOWS[name](recipe, **arguments, cluster=where) for name in PHASES]

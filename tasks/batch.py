@@ -4,11 +4,14 @@ from types import TracebackType
 from typing import Any
 
 from prefect import task
+from prefect.blocks.core import Block
 from prefect.cache_policies import NO_CACHE
 from prefect.task_runners import TaskRunner
+from pydantic import SecretStr
 
 from .executor import Handle
-from .lake.errors import LakeError
+from .lake import secrets
+from .lake.errors import AccessError, LakeError, UsageError
 from .lake.partition import Outcome
 from .work import Job, work
 
@@ -19,7 +22,25 @@ def batch(job: Job) -> tuple[Outcome, ...]:
 
     No Prefect retries and no cache: the ledger decides what is tried again and what is done.
     """
+    secrets.scheme("block", secret_of_block)
     return work(job)
+
+
+def secret_of_block(place: str) -> str:
+    """The secret that ``block:SLUG/NAME/FIELD`` refers to; loaded where it is used. Raises ``AccessError``."""
+    try:
+        slug, name, field = place.split("/")
+    except ValueError:
+        raise UsageError("a block reference has three parts", expected="block:SLUG/NAME/FIELD", found=place) from None
+    try:
+        block: Any = Block.load(f"{slug}/{name}")
+    except Exception as error:
+        # Prefect says "not found" as ValueError, and whatever its client raises otherwise.
+        raise AccessError(f"the block {slug}/{name} cannot be loaded ({type(error).__name__})") from None
+    value = getattr(block, field, None)
+    if value is None:
+        raise AccessError(f"the block {slug}/{name} has no {field}")
+    return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
 
 
 class PrefectExecutor:
