@@ -18,14 +18,18 @@ def of_boxes(latitude_bounds: np.ndarray, longitude_bounds: np.ndarray) -> tuple
     return lat.reshape(-1, 4), lon.reshape(-1, 4)
 
 
-def of_projection(mapping: Mapping[str, Any], x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Corners of the cells around ``x`` and ``y``, as unit vectors ``(ny * nx, 4, 3)``."""
-    nodes = unit_vectors(*geographic(mapping, *np.meshgrid(axis.edges(x), axis.edges(y))))
-    return _four(nodes).reshape(-1, 4, 3)
+def nodes_of_projection(mapping: Mapping[str, Any], x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Corners of the cells around ``x`` and ``y``, each once, as unit vectors ``(ny + 1, nx + 1, 3)``."""
+    if mapping["grid_mapping_name"] == "rotated_latitude_longitude":
+        # Degrees: no cell reaches beyond a pole, and no row goes round more than once.
+        lines = [np.append(b[:, 0], b[-1, 1]) for b in (axis.longitude_bounds(x), axis.latitude_bounds(y))]
+    else:
+        lines = [axis.edges(x), axis.edges(y)]
+    return unit_vectors(*geographic(mapping, *np.meshgrid(*lines)))
 
 
-def between_centres(latitude: np.ndarray, longitude: np.ndarray) -> np.ndarray:
-    """Corners midway between the four centres around, as unit vectors ``(ny * nx, 4, 3)``.
+def nodes_between(latitude: np.ndarray, longitude: np.ndarray) -> np.ndarray:
+    """Corners midway between the four centres around, each once, as unit vectors ``(ny + 1, nx + 1, 3)``.
 
     The outermost are extrapolated by half a cell. Means of vectors, so neither the date line nor a pole matters.
     """
@@ -39,9 +43,10 @@ def between_centres(latitude: np.ndarray, longitude: np.ndarray) -> np.ndarray:
         moved = np.concatenate([first, moved, last])
         vectors = np.moveaxis((moved[1:] + moved[:-1]) / 2, 0, dim)
     vectors /= np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return _four(vectors).reshape(-1, 4, 3)
+    return vectors
 
 
-def _four(nodes: np.ndarray) -> np.ndarray:
-    """Nodes ``(ny + 1, nx + 1, ...)`` as the four around each cell, ``(ny, nx, 4, ...)``."""
-    return np.stack([nodes[:-1, :-1], nodes[:-1, 1:], nodes[1:, 1:], nodes[1:, :-1]], axis=2)
+def around_cells(nodes: np.ndarray) -> np.ndarray:
+    """Nodes ``(ny + 1, nx + 1, 3)`` as the four around each cell, ``(ny * nx, 4, 3)``."""
+    four = np.stack([nodes[:-1, :-1], nodes[:-1, 1:], nodes[1:, 1:], nodes[1:, :-1]], axis=2)
+    return four.reshape(-1, 4, 3)

@@ -110,9 +110,9 @@ class Grid:
         elif self.given_latitude_bounds is not None and self.given_longitude_bounds is not None:
             lat, lon = self.given_latitude_bounds.reshape(-1, 4), self.given_longitude_bounds.reshape(-1, 4)
         elif self.x is not None and self.y is not None:
-            return sphere.oriented(corners.of_projection(self.mapping, self.x, self.y))
+            return sphere.oriented(corners.around_cells(corners.nodes_of_projection(self.mapping, self.x, self.y)))
         else:
-            return sphere.oriented(corners.between_centres(self.latitude, self.longitude))
+            return sphere.oriented(corners.around_cells(corners.nodes_between(self.latitude, self.longitude)))
         return sphere.oriented(sphere.unit_vectors(lat, lon))
 
     @cached_property
@@ -144,21 +144,40 @@ class Grid:
         heights = np.abs(np.diff(np.sin(np.radians(self.latitude_bounds)))[:, 0])
         return heights[:, None] * np.abs(np.diff(np.radians(self.longitude_bounds))[:, 0])
 
+    @property
+    def circles(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Rows and columns in degrees along circles of latitude, ``(ny,)`` and ``(nx,)``, of the earth or of a rotated
+        pole; None of a grid that has no such axes."""
+        if self.kind == "rectilinear":
+            return self.latitude, self.longitude
+        if self.is_rotated and self.x is not None and self.y is not None:
+            return self.y, self.x
+        return None
+
+    @property
+    def is_rotated(self) -> bool:
+        """Whether x and y are degrees about another pole."""
+        return self.mapping["grid_mapping_name"] == "rotated_latitude_longitude"
+
     @cached_property
     def is_periodic(self) -> bool:
         """Whether the columns go round the earth."""
-        if self.kind == "rectilinear":
-            return axis.is_periodic(self.longitude)
+        if self.circles is not None:
+            return axis.is_periodic(self.circles[1])
         return self.row_sizes is not None
+
+    @cached_property
+    def repeats_its_first(self) -> bool:
+        """Whether the last column is the first one again, a turn later."""
+        return self.circles is not None and axis.repeats_its_first(self.circles[1])
 
     @cached_property
     def is_global(self) -> bool:
         """Whether the cells cover the whole earth."""
-        if self.kind == "unstructured":
+        if self.circles is None or not self.is_periodic:
             return self.row_sizes is not None
-        if self.kind == "curvilinear" or not self.is_periodic:
-            return False
-        return float(self.latitude_bounds.min()) < -90 + 1e-6 and float(self.latitude_bounds.max()) > 90 - 1e-6
+        rows = self.latitude_bounds if self.kind == "rectilinear" else axis.latitude_bounds(self.circles[0])
+        return float(rows.min()) < -90 + 1e-6 and float(rows.max()) > 90 - 1e-6
 
     @cached_property
     def digest(self) -> str:
@@ -250,7 +269,20 @@ class Grid:
 
 
 def from_spec(spec: GridSpec) -> Grid:
-    """The regular grid a recipe asks for: from north to south and from west to east, on WGS 84."""
+    """The grid a recipe asks for: by name, from a file, or regular on WGS 84 from north to south and west to east.
+
+    Raises `UsageError` for a name or file that is not known or a grid that cannot be recognised, `CorruptInput` for a
+    file that is no netCDF.
+    """
+    if spec.grid is not None:
+        from .named import from_name
+
+        return from_name(spec.grid)
+    if spec.file is not None:
+        from .from_cf import from_file
+
+        return from_file(spec.file)
+    assert spec.spacing is not None
     west, south, east, north = spec.bbox
     nx, ny, half = round((east - west) / spec.spacing), round((north - south) / spec.spacing), spec.spacing / 2
     return Grid(

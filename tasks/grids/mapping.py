@@ -55,8 +55,13 @@ def geographic(mapping: Mapping[str, Any], x: np.ndarray, y: np.ndarray) -> tupl
     return latitude, longitude
 
 
-def projected(mapping: Mapping[str, Any], latitude: float, longitude: float) -> tuple[float, float]:
-    """``x`` and ``y`` in metres of one geographic point in degrees."""
+def projected(mapping: Mapping[str, Any], latitude: Any, longitude: Any) -> tuple[Any, Any]:
+    """``x`` and ``y`` of geographic points in degrees, numbers or arrays: metres, or degrees on a rotated pole.
+
+    Not finite where the projection does not reach.
+    """
+    if mapping["grid_mapping_name"] == "rotated_latitude_longitude":
+        return _rotated(mapping, latitude, longitude)
     return _projection(mapping)(longitude, latitude)
 
 
@@ -73,3 +78,17 @@ def _unrotated(mapping: Mapping[str, Any], x: np.ndarray, y: np.ndarray) -> tupl
     u, w = np.sin(tilt) * u - np.cos(tilt) * w, np.cos(tilt) * u + np.sin(tilt) * w
     longitude = np.degrees(np.arctan2(v, u) + turn)
     return np.degrees(np.arctan2(w, np.hypot(u, v))), (longitude + 180) % 360 - 180
+
+
+def _rotated(mapping: Mapping[str, Any], latitude: np.ndarray, longitude: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    tilt = np.radians(mapping["grid_north_pole_latitude"])
+    u, v, w = np.moveaxis(unit_vectors(latitude, longitude - mapping["grid_north_pole_longitude"] + 180), -1, 0)
+    u, w = np.sin(tilt) * u + np.cos(tilt) * w, np.sin(tilt) * w - np.cos(tilt) * u
+    return np.degrees(np.arctan2(v, u)), np.degrees(np.arctan2(w, np.hypot(u, v)))
+
+
+def convergence(mapping: Mapping[str, Any], latitude: np.ndarray, longitude: np.ndarray) -> np.ndarray:
+    """Direction of a projection's x axis at points in degrees: radians counter-clockwise from east, their shape."""
+    factors = _projection(mapping).get_factors(longitude, latitude)
+    # PROJ counts clockwise, from true north to the projection's north.
+    return -np.radians(factors.meridian_convergence)

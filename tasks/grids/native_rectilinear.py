@@ -1,4 +1,4 @@
-"""Weights for grids whose rows lie along latitude circles: rectilinear ones, and reduced ones as a source.
+"""Weights for grids whose rows lie along latitude circles: rectilinear and reduced ones.
 
 Cells are bounded by latitude circles and meridians, so an overlap is a product of two 1-D overlaps: in longitude,
 modulo a turn, and in the sine of latitude. Bilinear is linear in latitude and in longitude, each in degrees. CDO and
@@ -6,45 +6,57 @@ YAC have the same convention.
 """
 
 import numpy as np
-from scipy.sparse import coo_array, csr_array, hstack, kron
+from scipy.sparse import coo_array, csr_array, kron
 
-from ..lake.errors import UsageError
 from . import axis
 from .grid import Grid
-from .overlap import weigh
+from .overlap import Overlap
 from .weights import Weights
 
 _ON_EDGE = 1e-9
 """Degrees by which a target may lie beyond the last centre and still count as on it."""
 
 
-def make(source: Grid, target: Grid, method: str, *, norm: str, pole: str, extrapolate: bool) -> Weights:
-    """See `weights.make`; `_conservative` or `_bilinear` weights. Raises `UsageError` for ``extrapolate``."""
-    if extrapolate:
-        raise UsageError(f"method {method!r} does not extrapolate; 'nearest' does")
-    return _conservative(source, target, norm) if method == "conservative" else _bilinear(source, target, pole)
-
-
-def _conservative(source: Grid, target: Grid, norm: str) -> Weights:
-    rows = _overlaps(_sines(source.latitude_bounds), _sines(target.latitude_bounds))
-    if source.row_sizes is None:
-        overlap = kron(rows, _turned_overlaps(source.longitude_bounds, target.longitude_bounds), format="csr")
+def overlap(source: Grid, target: Grid) -> Overlap:
+    """Areas in steradians that the cells of two grids have in common."""
+    rows = _overlaps(_row_sines(source), _row_sines(target))
+    if source.row_sizes is None and target.row_sizes is None:
+        matrix = kron(rows, _turned_overlaps(source.longitude_bounds, target.longitude_bounds), format="csr")
     else:
-        rings, starts = [], np.cumsum([0, *source.row_sizes])
-        by_row = rows.tocsc()
-        for row, size in enumerate(source.row_sizes):
-            half = 180.0 / size
-            centres = source.longitude[starts[row] : starts[row + 1]]
-            columns = _turned_overlaps(np.stack([centres - half, centres + half], axis=1), target.longitude_bounds)
-            rings.append(kron(by_row[:, [row]], columns, format="csc"))
-        overlap = hstack(rings, format="csr")
-    shapes = (source.shape, target.shape)
-    matrix = csr_array(overlap)
-    return weigh(matrix, source.areas.ravel(), target.areas.ravel(), shapes, norm=norm, convention="circles")
+        matrix = _by_rings(rows, _rings(source), _rings(target))
+    return Overlap(csr_array(matrix), source.areas.ravel(), target.areas.ravel(), "circles")
 
 
-def _sines(bounds: np.ndarray) -> np.ndarray:
-    return np.sin(np.radians(np.sort(bounds, axis=1)))
+def _rings(grid: Grid) -> list[tuple[int, np.ndarray]]:
+    """First cell and longitude bounds ``(n, 2)`` of each row."""
+    if grid.row_sizes is None:
+        return [(row * grid.shape[1], grid.longitude_bounds) for row in range(grid.shape[0])]
+    starts, found = np.cumsum([0, *grid.row_sizes]), []
+    for start, size in zip(starts, grid.row_sizes, strict=False):
+        centres = grid.longitude[start : start + size]
+        found.append((int(start), np.stack([centres - 180.0 / size, centres + 180.0 / size], axis=1)))
+    return found
+
+
+def _by_rings(rows: csr_array, source: list[tuple[int, np.ndarray]], target: list[tuple[int, np.ndarray]]) -> coo_array:
+    """Overlaps row by row: where rows differ in length there is no product of two axes for the whole grid."""
+    heights, known = rows.tocoo(), {}
+    parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    for to, from_, height in zip(heights.row, heights.col, heights.data, strict=True):
+        (start_b, bounds_b), (start_a, bounds_a) = target[to], source[from_]
+        # Rows that begin alike and are as long have the same overlaps, on either side of the equator too.
+        alike = (len(bounds_a), float(bounds_a[0, 0]), len(bounds_b), float(bounds_b[0, 0]))
+        if alike not in known:
+            known[alike] = _turned_overlaps(bounds_a, bounds_b).tocoo()
+        columns = known[alike]
+        parts.append((columns.row + start_b, columns.col + start_a, columns.data * height))
+    row, column, area = (np.concatenate(p) for p in zip(*parts, strict=True)) if parts else (np.empty(0, int),) * 3
+    sizes = tuple(last[0] + len(last[1]) for last in (target[-1], source[-1]))
+    return coo_array((area.astype("float64"), (row, column)), shape=sizes)
+
+
+def _row_sines(grid: Grid) -> np.ndarray:
+    return np.sin(np.radians(np.sort(grid.latitude_bounds, axis=1)))
 
 
 def _overlaps(source: np.ndarray, target: np.ndarray) -> csr_array:
@@ -72,12 +84,17 @@ def _turned_overlaps(source: np.ndarray, target: np.ndarray) -> csr_array:
     return csr_array(coo_array((np.radians(twice.data), places), shape=(len(target), len(source))))
 
 
-def _bilinear(source: Grid, target: Grid, pole: str) -> Weights:
+def bilinear(source: Grid, target: Grid, pole: str, valid: np.ndarray | None = None) -> Weights:
+    """Weights linear in latitude and in longitude; ``valid`` bool ``(n_a,)`` are the source cells that count.
+
+    A target with a share from a cell that does not count gets nothing, as in ESMF.
+    """
     if source.row_sizes is None and target.kind == "rectilinear":
         matrix = _bilinear_axes(source, target, pole)
     else:
         matrix = _bilinear_points(source, target, pole)
-    return Weights(matrix, source.shape, target.shape, "bilinear", "centres", options={"pole": pole})
+    made = Weights(matrix, source.shape, target.shape, "bilinear", "centres")
+    return made if valid is None else made.without((abs(matrix) @ ~valid) > 0)
 
 
 def _bilinear_axes(source: Grid, target: Grid, pole: str) -> csr_array:

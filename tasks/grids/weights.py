@@ -1,24 +1,26 @@
 """Regridding weights: a sparse matrix with a row per target cell, what it was made for, and how."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..lake.errors import UsageError
-from . import weights_file
+from . import sphere, weights_file
 from .grid import Grid
+from .request import Backend, Extrapolation, Method, Norm, Pole, Request
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from scipy.sparse import csr_array
 
-type Method = Literal["conservative", "bilinear", "nearest"]
-type Norm = Literal["fracarea", "dstarea"]
 type Window = tuple[slice, ...]
 
-METHODS: tuple[Method, ...] = ("conservative", "bilinear", "nearest")
+_SAME_PLACE = 2e-3
+"""Degrees by which centres may differ: GRIB edition 1 has millidegrees."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +45,8 @@ class Weights:
     area_b: np.ndarray | None = None
     frac_a: np.ndarray | None = None
     frac_b: np.ndarray | None = None
+    centres: Mapping[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+    """Latitude and longitude, degrees, of source (``a``) and target (``b``) as a file of another program has them."""
 
     def __post_init__(self) -> None:
         sizes = (int(np.prod(self.target_shape)), int(np.prod(self.source_shape)))
@@ -55,6 +59,16 @@ class Weights:
         return np.diff(self.matrix.indptr) == 0
 
     @cached_property
+    def any_empty(self) -> bool:
+        """Whether there are target cells that see no source."""
+        return bool(self.empty.any())
+
+    @cached_property
+    def single(self) -> "csr_array":
+        """The matrix in float32."""
+        return self.matrix.astype(np.float32)
+
+    @cached_property
     def row_sums(self) -> np.ndarray:
         """Sum of each row, float64 ``(n_b,)``."""
         return np.asarray(self.matrix.sum(axis=1)).ravel()
@@ -65,10 +79,28 @@ class Weights:
         return bool(np.all(self.empty | (np.abs(self.row_sums - 1) < 1e-9)))
 
     def check(self, source: Grid, target: Grid) -> None:
-        """Refuse weights of other grids. Raises `UsageError`."""
-        for what, grid, digest in (("source", source, self.source), ("target", target, self.target)):
-            if digest and grid.digest != digest:
-                raise UsageError(f"the weights are for another {what} grid", expected=grid.digest, found=digest)
+        """Refuse weights of other grids: by their digests, or else by size and, where a file of another program has
+        them, by the centres. Raises `UsageError`."""
+        sides = (
+            ("source", source, self.source, self.source_shape, self.centres.get("a")),
+            ("target", target, self.target, self.target_shape, self.centres.get("b")),
+        )
+        for what, grid, digest, shape, centres in sides:
+            if digest:
+                if grid.digest != digest:
+                    raise UsageError(f"the weights are for another {what} grid", expected=grid.digest, found=digest)
+                continue
+            if int(np.prod(shape)) != grid.size:
+                raise UsageError(f"the weights are for another {what} grid", expected=grid.shape, found=shape)
+            if centres is not None:
+                off = np.linalg.norm(sphere.unit_vectors(*centres) - grid.vectors, axis=1)
+                if not np.degrees(off.max()) < _SAME_PLACE:
+                    first = int(np.argmax(off >= np.radians(_SAME_PLACE)))
+                    raise UsageError(
+                        f"the weights are for another {what} grid, or for another order of its cells",
+                        expected=f"cell {first} at {_place(*(p[first] for p in grid.points))}",
+                        found=_place(*(c[first] for c in centres)),
+                    )
 
     def rows(self, *block: slice) -> tuple["Weights", Window]:
         """Weights of a block of target cells, and the smallest window of the source that they need.
@@ -84,27 +116,40 @@ class Weights:
         spans = [range(*s.indices(n)) for s, n in zip(block, self.target_shape, strict=True)]
         if not all(spans):
             raise UsageError("the block of target cells is empty", expected=self.target_shape, found=block)
-        wanted = np.ravel_multi_index(np.ix_(*spans), self.target_shape).ravel()
+        wanted = _numbers(spans, self.target_shape)
         matrix: Any = self.matrix[wanted]
         window: Window = tuple(slice(0, 1) for _ in self.source_shape)
+        places = np.unravel_index(matrix.indices, self.source_shape)
         if matrix.nnz:
-            places = np.unravel_index(matrix.indices, self.source_shape)
             window = tuple(slice(int(p.min()), int(p.max()) + 1) for p in places)
         shape = tuple(w.stop - w.start for w in window)
-        columns = np.ravel_multi_index(np.ix_(*(range(w.start, w.stop) for w in window)), self.source_shape).ravel()
+        # Columns are counted anew, not picked: picking costs as much as the whole source, for every tile.
+        moved = np.zeros(matrix.nnz, matrix.indices.dtype)
+        for place, size, side in zip(places, shape, window, strict=True):
+            moved = moved * size + (place - side.start).astype(moved.dtype)
+        columns = _numbers([range(w.start, w.stop) for w in window], self.source_shape)
         part = replace(
             self,
-            matrix=matrix[:, columns],
+            matrix=type(matrix)((matrix.data, moved, matrix.indptr), shape=(wanted.size, columns.size)),
             source_shape=shape,
             target_shape=tuple(len(s) for s in spans),
             source="",
             target="",
+            centres={},
             area_a=None if self.area_a is None else self.area_a[columns],
             frac_a=None if self.frac_a is None else self.frac_a[columns],
             area_b=None if self.area_b is None else self.area_b[wanted],
             frac_b=None if self.frac_b is None else self.frac_b[wanted],
         )
         return part, window
+
+    def without(self, masked: np.ndarray) -> "Weights":
+        """The same weights with the rows of some target cells, bool ``(n_b,)``, empty."""
+        matrix = self.matrix.copy()
+        matrix.data[np.repeat(masked, np.diff(matrix.indptr))] = 0
+        matrix.eliminate_zeros()
+        frac = None if self.frac_b is None else np.where(masked, 0.0, self.frac_b)
+        return replace(self, matrix=matrix, frac_b=frac)
 
     def save(self) -> bytes:
         """An ESMF offline weight file (netCDF): ``row`` and ``col`` from 1, ``S``; the same bytes each time."""
@@ -124,68 +169,86 @@ def make(
     target: Grid,
     method: Method | str,
     *,
-    backend: Literal["auto", "rectilinear", "curvilinear"] = "auto",
-    norm: Norm = "fracarea",
-    pole: Literal["mean", "nearest", "none"] = "mean",
-    extrapolate: bool = False,
+    backend: Backend | str = "auto",
+    norm: Norm | str = "fracarea",
+    pole: Pole | str = "mean",
+    extrapolate: Extrapolation | str | bool = "none",
+    source_mask: np.ndarray | None = None,
+    target_mask: np.ndarray | None = None,
+    pool: "Executor | None" = None,
 ) -> Weights:
     """Weights from one grid to another.
 
     ``conservative``: first-order, by area of overlap; ``norm`` divides by the covered part of a target cell
-    (``fracarea``, for intensive quantities) or by the whole cell (``dstarea``).
-    ``bilinear``: among the four centres around; ``pole`` says what lies beyond the last row of a global grid: the mean
-    of that row, the row itself, or nothing. ``nearest``: the nearest centre; ``extrapolate`` also serves targets that
-    lie in no source cell.
-    ``backend`` ``rectilinear`` takes edges along latitude circles and serves rectilinear and (as a source) reduced
-    grids, ``curvilinear`` takes great circles as ESMF does and serves all grids of cells; ``auto`` takes the first that
-    can. Target cells that see no source have empty rows. Raises `UsageError` where a backend lacks the method, for
-    unknown options, and when no target cell sees the source.
+    (``fracarea``, for intensive quantities) or by the whole cell (``dstarea``). ``bilinear``: among the four centres
+    around; ``pole`` says what lies beyond the last row of a global grid: the mean of that row, the row itself, or
+    nothing. ``nearest``: the nearest centre, for targets that lie in a source cell. ``patch`` (higher-order patch
+    recovery) and ``second-order`` (conservative with gradients): with ESMF only.
+
+    ``extrapolate`` serves target cells that are left empty: from the ``nearest`` source (also: True), or by
+    ``inverse-distance`` from the eight nearest. Masks are bool, True where a cell counts.
+
+    ``backend`` ``native`` takes edges along latitude circles where both grids have such rows (``rectilinear`` insists
+    on it), else great circles as ESMF does (``curvilinear`` insists on it); ``xesmf`` calls ESMF; ``auto`` is native,
+    and ESMF for what that lacks. ``pool`` does the work of large conservative weights; threads when None.
+
+    Target cells that see no source have empty rows. Raises `UsageError` where a backend lacks the method or is not
+    installed, for unknown options, and when no target cell sees the source.
     """
-    if method not in METHODS:
-        raise UsageError("there is no such regridding method", expected=" or ".join(METHODS), found=method)
-    for name, value, known in (
-        ("norm", norm, ("fracarea", "dstarea")),
-        ("pole", pole, ("mean", "nearest", "none")),
-        ("backend", backend, ("auto", "rectilinear", "curvilinear")),
-    ):
-        if value not in known:
-            raise UsageError(f"{name} has no such value", expected=" or ".join(known), found=value)
-    build = _backend(backend, source, target, method)
-    made = build(source, target, method, norm=norm, pole=pole, extrapolate=extrapolate)
+    if isinstance(extrapolate, bool):
+        extrapolate = "nearest" if extrapolate else "none"
+    return answer(
+        Request(
+            source=source,
+            target=target,
+            method=method,
+            backend=backend,
+            norm=norm,
+            pole=pole,
+            extrapolate=extrapolate,
+            source_mask=source_mask,
+            target_mask=target_mask,
+        ),
+        pool,
+    )
+
+
+def answer(request: Request, pool: "Executor | None" = None) -> Weights:
+    """The weights of a request; see `make`."""
+    # Here, because they load scipy.
+    from . import esmf, native
+
+    source, target = request.source, request.target
+    reason = native.lacks(request)
+    if request.backend == "xesmf" or (request.backend == "auto" and reason and esmf.is_there()):
+        made = esmf.make(request)
+    elif request.backend == "auto" and reason and not esmf.lacks(request):
+        raise UsageError(
+            f"the native backend cannot make these weights ({reason}), and xESMF, which can, is not installed here "
+            "(deployments/environment.yaml)"
+        )
+    else:
+        made = native.make(request, pool)
+    if request.target_mask is not None:
+        made = made.without(~request.target_mask.ravel())
     if not made.matrix.nnz:
         raise UsageError(
             "the target grid lies wholly outside the source grid", expected=_extent(source), found=_extent(target)
         )
-    return replace(made, source=source.digest, target=target.digest)
+    if request.extrapolate != "none":
+        from .extrapolate import fill
+
+        made = fill(made, request)
+    return replace(made, source=source.digest, target=target.digest, options=request.options)
 
 
-def _backend(name: str, source: Grid, target: Grid, method: str):
-    # Here, because they load scipy.
-    if method == "nearest":
-        from .native_nearest import make as nearest
+def _numbers(spans: Sequence[range], shape: tuple[int, ...]) -> np.ndarray:
+    """Numbers in C order of the cells in a block of a grid."""
+    return np.ravel_multi_index(np.ix_(*spans), shape).ravel()
 
-        return nearest
-    ringed = source.kind == "rectilinear" or source.row_sizes is not None
-    boxes = target.kind == "rectilinear" or method == "bilinear"
-    if name == "rectilinear" or (name == "auto" and ringed and boxes):
-        if not (ringed and boxes):
-            raise UsageError(
-                f"backend 'rectilinear' has no {method} weights for these grids",
-                expected="a source with rows along latitude circles, and for 'conservative' a rectilinear target",
-                found=f"{source.kind} to {target.kind}",
-            )
-        from .native_rectilinear import make as rectilinear
 
-        return rectilinear
-    if source.kind == "unstructured" or (target.kind == "unstructured" and method == "conservative"):
-        raise UsageError(
-            f"backend 'curvilinear' has no {method} weights for a grid of points; use method 'nearest'",
-            expected="rectilinear or curvilinear grids",
-            found=f"{source.kind} to {target.kind}",
-        )
-    from .native_curvilinear import make as curvilinear
-
-    return curvilinear
+def _place(latitude: float, longitude: float) -> str:
+    return f"latitude {latitude:g}, longitude {(longitude + 180) % 360 - 180:g}"
 
 
 def _extent(grid: Grid) -> str:

@@ -30,6 +30,10 @@ _SHARES = {
     "frac_a": ("frac_a", "src_grid_frac"),
     "frac_b": ("frac_b", "dst_grid_frac"),
 }
+_CENTRES = {
+    "a": (("yc_a", "xc_a"), ("src_grid_center_lat", "src_grid_center_lon")),
+    "b": (("yc_b", "xc_b"), ("dst_grid_center_lat", "dst_grid_center_lon")),
+}
 _MAP_METHODS = {
     "conservative": "Conservative remapping",
     "bilinear": "Bilinear remapping",
@@ -129,7 +133,20 @@ def _read(data: bytes) -> dict[str, Any]:
             there = next((n for n in names if n in file.variables), None)
             if there is not None:
                 found[name] = file[there][:]
-        return found | _described(file)
+        return found | _described(file) | {"centres": _centres(file)}
+
+
+def _centres(file: "Dataset") -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Latitude and longitude in degrees of source (``a``) and target (``b``), where the file has them."""
+    found = {}
+    for side, forms in _CENTRES.items():
+        for names in forms:
+            if set(names) <= set(file.variables):
+                turned = [str(getattr(file[n], "units", "degrees")).startswith("rad") for n in names]
+                values = (np.asarray(file[n][:], "float64").ravel() for n in names)
+                lat, lon = (np.degrees(v) if t else v for v, t in zip(values, turned, strict=True))
+                found[side] = (lat, lon)
+    return found
 
 
 def _shapes(file: "Dataset") -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -88,6 +88,33 @@ def test_leading_dimensions_and_out() -> None:
     np.testing.assert_array_equal(apply(made, fields[..., ::-1, :][..., ::-1, :]), together)
 
 
+def test_each_field_has_gaps_of_its_own() -> None:
+    """One call with many fields gives what a call each gives, also where some share their gaps."""
+    made, random = make(grid("g5"), grid("g2"), "conservative"), np.random.default_rng(4)
+    fields = random.random((5, 36, 72), dtype="float32")
+    land = random.random((36, 72)) < 0.3
+    fields[0, land] = fields[1, land] = np.nan
+    fields[3, random.random((36, 72)) < 0.3] = np.nan
+    for wide in (fields, fields.astype("float64")):
+        before = wide.copy()
+        together = apply(made, wide, skipna=True, na_thres=0.5)
+        np.testing.assert_array_equal(together, [apply(made, f, skipna=True, na_thres=0.5) for f in fields])
+        np.testing.assert_array_equal(wide, before)
+    assert np.isnan(together[[0, 1, 3]]).any(axis=(1, 2)).all()
+    assert not np.isnan(together[[2, 4]]).any()
+
+
+def test_single_precision_and_threads_and_double_results() -> None:
+    made = make(grid("g5"), grid("g2"), "conservative")
+    fields = np.random.default_rng(5).random((7, 36, 72)) + 280
+    exact = np.stack([(made.matrix @ f.ravel()).reshape(90, 180) for f in fields])
+    double = apply(made, fields, out=np.empty(exact.shape), threads=3)
+    np.testing.assert_array_equal(double, exact)
+    single = apply(made, fields, precision="single", threads=2)
+    assert 0 < np.abs(single - exact).max() < 1e-6 * 281
+    np.testing.assert_allclose(apply(made, fields), exact, rtol=1e-7)
+
+
 def test_threads_do_not_disturb_each_other() -> None:
     made = make(grid("g5"), grid("g2"), "conservative")
     fields = np.random.default_rng(2).random((16, 36, 72), dtype="float32")
@@ -101,7 +128,7 @@ def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(UsageError, match="source grid"):
         apply(made, np.zeros((72, 36), np.float32))
     with pytest.raises(UsageError, match="out does not fit"):
-        apply(made, np.zeros((36, 72), np.float32), out=np.empty((90, 180)))
+        apply(made, np.zeros((36, 72), np.float32), out=np.empty((90, 180), np.float16))
     with pytest.raises(UsageError, match="share"):
         apply(made, np.zeros((36, 72), np.float32), skipna=True, na_thres=2)
 

@@ -185,11 +185,14 @@ def test_a_target_wholly_outside_is_refused(source: str, method: str) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"method": "patch"}, "no such regridding method"),
+        ({"method": "cubic"}, "no such regridding method"),
         ({"method": "bilinear", "pole": "all"}, "pole"),
         ({"method": "conservative", "norm": "none"}, "norm"),
         ({"method": "bilinear", "backend": "magic"}, "backend"),
-        ({"method": "bilinear", "extrapolate": True}, "extrapolate"),
+        ({"method": "bilinear", "extrapolate": "creep"}, "extrapolate"),
+        ({"method": "bilinear", "source_mask": np.ones((2, 2), bool)}, "source mask does not fit"),
+        ({"method": "bilinear", "target_mask": np.ones((90, 180))}, "target mask does not fit"),
+        ({"method": "bilinear", "source_mask": np.zeros((36, 72), bool)}, "leaves no cell"),
         ({"method": "bilinear", "backend": "curvilinear", "pole": "nearest"}, "pole rule"),
     ],
 )
@@ -211,6 +214,21 @@ def test_weights_of_another_grid_are_refused() -> None:
     made.check(grid("g5"), grid("g2"))
     with pytest.raises(UsageError, match="another target grid"):
         made.check(grid("g5"), grid("eu05"))
+
+
+@pytest.mark.parametrize("name", ["cdo_g5_g2_con", "rwg_lcc_us05_conserve"])
+def test_files_of_other_programs_know_their_grids(name: str) -> None:
+    """By the centres they hold, as they have no digest of ours."""
+    source, target = (grid(n) for n in name.split("_")[1:3])
+    theirs = weights(name)
+    theirs.check(source, target)
+    with pytest.raises(UsageError, match="another source grid"):
+        theirs.check(target, target)
+    if target.kind == "rectilinear":
+        down = target.latitude[0] > target.latitude[-1]
+        flipped, _ = target.reorder(latitude="south-north" if down else "north-south")
+        with pytest.raises(UsageError, match="another order of its cells: expected cell 0 at"):
+            theirs.check(source, flipped)
 
 
 @pytest.mark.parametrize("method", ["conservative", "bilinear", "nearest"])
