@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from . import kinds
 from .lake.lake import Lake
 from .lake.ledger import SELECTED, Record, Select, State, seen, state, utcnow
 from .lake.partition import Partition, Status
-from .lake.phase import Context, ScopePlan, Window
+from .lake.phase import Context, Phase, ScopePlan, Window
 from .lake.recipe import Recipe
 
 
@@ -44,6 +45,11 @@ class Plan:
         return [row.partition for row in self.rows if row.selected]
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person should know of the scopes."""
+        return tuple(note for scope in self.scopes for note in scope.notes)
+
+    @property
     def nothing_to_do(self) -> bool:
         """Whether neither a partition nor a settling is left."""
         return not self.settling and not any(row.selected for row in self.rows)
@@ -59,7 +65,7 @@ def plan_phase(lake: Lake, recipe: Recipe, name: str, window: Window, options: O
     settling: list[str] = []
     for plan in plans:
         records = context.ledger.read_all(name, plan.scope)
-        rows_here = _rows(lake, plan, records, options)
+        rows_here = _rows(context, phase, plan, records, options)
         rows.extend(rows_here)
         if phase.settles and not any(r.selected for r in rows_here) and all_over(plan, records):
             over = {p.key: records[p.key] for p in plan.partitions}
@@ -71,16 +77,21 @@ def plan_phase(lake: Lake, recipe: Recipe, name: str, window: Window, options: O
     return Plan(name, tuple(rows), tuple(plans), tuple(settling))
 
 
-def _rows(lake: Lake, plan: ScopePlan, records: Mapping[str, Record], options: Options) -> list[Row]:
+def _rows(
+    context: Context[Any], phase: Phase[Any], plan: ScopePlan, records: Mapping[str, Record], options: Options
+) -> list[Row]:
     known = [records[p.key] for p in plan.partitions if p.key in records]
-    there = lake.verified(r for r in known if r.status in (Status.DONE, Status.REJECTED))
+    there = context.lake.verified(r for r in known if r.status in (Status.DONE, Status.REJECTED))
     now = utcnow()
     rows = []
     for partition in plan.partitions:
         record = records.get(partition.key)
         found = state(record, partition, now, there.get(partition.key, True))
         planned = replace(partition, seen=seen(record))
-        rows.append(Row(planned, found, options.force or found in SELECTED[options.select]))
+        picked = phase.picks(context, record)
+        if picked is None:
+            picked = options.force or found in SELECTED[options.select]
+        rows.append(Row(planned, found, picked))
     return rows
 
 

@@ -10,7 +10,8 @@ from .lake.partition import Outcome
 
 @dataclass(frozen=True)
 class Report:
-    """What became of a phase. ``outputs`` are keys of the lake, whose URL ``lake`` is."""
+    """What became of a phase. ``outputs`` are keys of the lake, whose URL ``lake`` is; ``notes`` what a person should
+    know though nothing went wrong."""
 
     recipe: str
     phase: str
@@ -22,6 +23,7 @@ class Report:
     problems: tuple[str, ...] = ()
     lake: str = ""
     scopes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """The report as the JSON object that ``--json`` prints; outputs are absolute URIs."""
@@ -35,6 +37,7 @@ class Report:
             "outputs": [f"{base}/{key}" for key in self.outputs],
             "seconds": round(self.seconds, 3),
             "problems": list(self.problems),
+            "notes": list(self.notes),
         }
 
 

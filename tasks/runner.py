@@ -24,8 +24,12 @@ from .work import BUSY, Job, Leases, attempt
 MAX_ROUNDS = 3
 """How often a partition is tried in one run of a phase, the first time included."""
 
+_FEW = 64
+_DIVISOR = 8
 _POLL = 0.5
 _QUOTA_WAIT = 60.0
+_LOOK = 30.0
+"""Seconds between two looks for what is awaited, give or take a fifth."""
 
 
 def run_phase(
@@ -62,6 +66,26 @@ def run_phase(
     return run.report(time.monotonic() - begun)
 
 
+def wait_for(lake: Lake, recipe: Recipe, name: str, window: Window, wait: float, progress: Progress) -> None:
+    """Wait until nothing is owed to any scope of a phase (see `Phase.awaited`), at most ``wait`` seconds.
+
+    Returns in any case: what is still owed then, planning sees. Meant to be called before a cluster is opened.
+    """
+    context = Context(lake, recipe)
+    phase = kinds.phase(recipe, name)
+    deadline = time.monotonic() + wait
+    said = ""
+    while True:
+        owed = next((what for s in phase.scopes(context, window) if (what := phase.awaited(context, s))), None)
+        left = deadline - time.monotonic()
+        if owed is None or left <= 0:
+            return
+        if owed != said:
+            progress.said(f"waiting, at most {left / 60:.0f} min more: {owed}")
+            said = owed
+        time.sleep(min(left, _LOOK * random.uniform(0.8, 1.2)))
+
+
 @dataclass
 class _Run:
     """One run of a phase: what is known of it so far."""
@@ -76,6 +100,7 @@ class _Run:
     settled: dict[str, Outcome] = field(default_factory=dict)
     outputs: list[Output] = field(default_factory=list)
     by_others: set[str] = field(default_factory=set)
+    notes: list[str] = field(default_factory=list)
 
     # -- partitions ------------------------------------------------------------------------------------
 
@@ -83,9 +108,7 @@ class _Run:
         """Hand out batches until every selected partition came to an end or its tries are used up."""
         left = list(selected)
         for number in range(1, MAX_ROUNDS + 1):
-            # A batch that was lost may hold one partition that kills its worker: from then on, one by one.
-            batches = self._batches(left) if number == 1 else [[p] for p in left]
-            self._window(batches)
+            self._window(self._round(left, number))
             left = [p for p in left if self._try_again(p)]
             if not left or number == MAX_ROUNDS:
                 break
@@ -98,13 +121,25 @@ class _Run:
             time.sleep(wait)
         self._wait_for_others(selected)
 
-    def _batches(self, partitions: Iterable[Partition]) -> list[list[Partition]]:
+    def _round(self, partitions: Sequence[Partition], number: int) -> list[list[Partition]]:
+        """Batches of a round. A batch that was lost may hold one partition that kills its worker, so what is lost goes
+        on one by one - where that is a great many, in small batches first. What failed otherwise goes on as it was."""
+        count = self.phase.batch_count
+        if number == 1:
+            return self._batches(partitions, count)
+        lost = [p for p in partitions if (o := self.outcomes.get(p.key)) is None or o.status is Status.LOST]
+        keys = {p.key for p in lost}
+        one_by_one = number == MAX_ROUNDS or len(lost) <= _FEW
+        small = 1 if one_by_one else max(1, count // _DIVISOR)
+        batches = [lost[i : i + small] for i in range(0, len(lost), small)]
+        return self._batches([p for p in partitions if p.key not in keys], count) + batches
+
+    def _batches(self, partitions: Sequence[Partition], count: int) -> list[list[Partition]]:
         batches: list[list[Partition]] = []
         size = 0
         # Fewer, larger batches cost less, but each slot should see a few of them for an even load.
-        partitions = list(partitions)
         fair = max(1, -(-len(partitions) // (self.executor.slots * 2)))
-        limit = min(self.phase.batch_count, max(fair, self.phase.threads))
+        limit = min(count, max(fair, self.phase.threads))
         for partition in partitions:
             if not batches or len(batches[-1]) >= limit or size + partition.bytes > self.phase.batch_bytes:
                 batches.append([])
@@ -237,7 +272,7 @@ class _Run:
                 found = state(record, partition, utcnow(), there)
                 if record is not None and (found is State.DONE and not self.options.force):
                     self.settled[scope] = Outcome(partition.key, Status.SKIPPED, held=record.held)
-                    self.outputs.extend(record.outputs)
+                    self._keep(record)
                     return
                 outcome = attempt(
                     self.context,
@@ -252,7 +287,14 @@ class _Run:
         self.settled[scope] = outcome
         record = ledger.read(self.phase.name, partition.key)
         if record is not None:
-            self.outputs.extend(record.outputs)
+            self._keep(record)
+
+    def _keep(self, record: Record) -> None:
+        """What a settling made and had to say, for the report."""
+        self.outputs.extend(record.outputs)
+        if note := record.metrics.get("note"):
+            self.notes.append(str(note))
+            self.progress.said(str(note))
 
     # -- report ----------------------------------------------------------------------------------------
 
@@ -300,6 +342,7 @@ class _Run:
         return Report(
             self.context.recipe.name, self.phase.name, status, code, counts, uris, seconds,
             tuple(dict.fromkeys(problems)), self.context.lake.url, tuple(s.scope for s in self.plan.scopes),
+            tuple(dict.fromkeys([*self.plan.notes, *self.notes])),
         )  # fmt: skip
 
     @property

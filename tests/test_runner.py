@@ -509,6 +509,46 @@ def test_a_lost_batch_is_tried_again_one_by_one(bench: Bench) -> None:
     assert record.history[0].error.message == "its worker was lost (RuntimeError: killed by signal 9)"
 
 
+def test_a_great_many_lost_partitions_go_on_in_small_batches_first(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that is killed takes its whole batch along: a thousand task runs would be no answer to that."""
+    monkeypatch.setattr(runner, "_FEW", 4)
+    monkeypatch.setattr(toy_kind.Objects, "batch_count", 16)
+    bench.edit(partitions=64)
+    executor = Killing(bench.lake, "one/03", times=2)
+    report = bench.run(executor=executor)
+    assert (report.exit_code, counted(report)) == (ExitCode.DONE, {"planned": 64, "done": 64})
+    sizes = [len(b) for b in executor.batches]
+    # 13 of 16 were lost; then two at a time; the two of the batch that was lost again, one by one.
+    assert sizes == [16] * 4 + [2] * 6 + [1] + [1, 1]
+    assert sorted(k for b in executor.batches[-2:] for k in b) == ["one/03", "one/04"]
+    assert bench.calls() == sorted([*(f"one/{i:02}" for i in range(64)), "one/settle"])
+
+
+def test_passing_faults_of_many_partitions_make_no_batch_each(bench: Bench) -> None:
+    bench.edit(partitions=32)
+    for i in range(20):
+        bench.fault(f"one/{i:02}", "transient", times=3)
+    executor = Killing(bench.lake, "nothing", times=0)
+    assert counted(bench.run(executor=executor)) == {"planned": 32, "done": 32}
+    assert [len(b) for b in executor.batches] == [8] * 4 + [5] * 4
+
+
+def test_a_kind_may_select_by_what_is_on_record(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `Phase.picks` says stands above the selection, also for what is done."""
+    bench.run()
+    bench.calls()
+    monkeypatch.setattr(
+        toy_kind.Objects, "picks", lambda self, context, record: record is not None and record.partition == KEYS[2]
+    )
+    for select in Select:
+        plan = plan_phase(bench.lake, bench.recipe, "ingest", Window(), Options(select))
+        assert [p.key for p in plan.selected] == [KEYS[2]]
+    assert counted(bench.run()) == {"planned": 4, "skipped": 3, "done": 1}
+    assert bench.calls() == [KEYS[2]]
+
+
 def test_a_partition_that_always_kills_its_worker(bench: Bench) -> None:
     report = bench.run(executor=Killing(bench.lake, KEYS[0], times=99))
     assert (report.status, report.exit_code) == ("incomplete", ExitCode.TRANSIENT)

@@ -92,6 +92,10 @@ class Unreachable(TransientError):
     """A store or server does not answer."""
 
 
+class Overloaded(Unreachable):
+    """A server says that it has too much to do (503)."""
+
+
 class QuotaError(LakeError):
     """The provider said to slow down; ``retry_after`` holds the seconds it named."""
 

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import httpx
 import stamina
@@ -13,6 +13,18 @@ from .errors import AccessError, LakeError, NotFound, QuotaError, TransientError
 _TIMEOUT = httpx.Timeout(connect=10, read=60, write=60, pool=60)
 _TRIES = 5
 _TRANSIENT = frozenset({408, 425, 500, 502, 503, 504})
+
+
+class Limit(Protocol):
+    """What decides when a request may go, and is told how it ended (`TokenBucket`, `quota.Quota`)."""
+
+    def take(self) -> None:
+        """Wait until a request may go. Called before every try."""
+        ...
+
+    def answered(self, status: int | None, retry_after: float | None = None) -> None:
+        """How a try ended: the HTTP status, None when there was no answer; seconds that Retry-After named."""
+        ...
 
 
 class TokenBucket:
@@ -40,6 +52,9 @@ class TokenBucket:
         if wait:
             time.sleep(wait)
 
+    def answered(self, status: int | None, retry_after: float | None = None) -> None:
+        """A fixed rate learns nothing from answers."""
+
 
 class Http:
     """A client for one service.
@@ -54,12 +69,14 @@ class Http:
         base: str,
         *,
         headers: Mapping[str, str] | None = None,
-        limit: TokenBucket | None = None,
+        limit: Limit | None = None,
         tries: int = _TRIES,
     ) -> None:
         self.base = base.rstrip("/")
         self._limit = limit
         self._tries = tries
+        # stamina would tell of every retry on standard output, where `--json` has its one object.
+        stamina.instrumentation.set_on_retry_hooks([])
         self._client = httpx.Client(
             headers={"user-agent": "weatherlake", **(headers or {})}, timeout=_TIMEOUT, follow_redirects=True
         )
@@ -92,10 +109,15 @@ class Http:
         url = f"{self.base}/{path.lstrip('/')}" if path else self.base
         if self._limit is not None:
             self._limit.take()
+        response: httpx.Response | None = None
         try:
             response = self._client.request(method, url, **options)
         except httpx.TransportError as error:
             raise Unreachable(f"{url} cannot be reached ({type(error).__name__})") from None
+        finally:
+            if self._limit is not None:
+                status = None if response is None else response.status_code
+                self._limit.answered(status, None if response is None else retry_after(response))
         if response.is_success:
             return response
         raise error_of(response, url)

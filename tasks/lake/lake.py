@@ -12,8 +12,12 @@ from .cubes import Cube
 from .errors import AccessError, LakeError, NotFound, UsageError
 from .ledger import Ledger, Record
 from .objects import Objects
+from .partition import RETIRED
 
 MARKER = "lake.json"
+_LISTED = 200
+"""So many outputs in one folder are looked for with a listing of it, fewer one by one."""
+
 FORMAT = b'{"weatherlake": 1}\n'
 
 
@@ -64,11 +68,21 @@ class Lake:
     def missing(self, uris: Iterable[str]) -> set[str]:
         """Which of these outputs are not there (see `partition.Output` for the forms of a URI)."""
         uris = list(dict.fromkeys(uris))
-        if not uris:
-            return set()
-        with ThreadPoolExecutor(min(32, len(uris))) as pool:
-            there = list(pool.map(self._there, uris))
-        return {uri for uri, found in zip(uris, there, strict=True) if not found}
+        if len(uris) <= 1:
+            return {uri for uri in uris if not self._there(uri)}
+        gone: set[str] = set()
+        single: list[str] = []
+        for folder, keys in _by_folder(uris).items():
+            if len(keys) < _LISTED:
+                single += keys
+            else:
+                # Thousands of small results side by side: a listing is a request for every thousand of them.
+                there = {meta.key for meta in self.objects.folder(folder)}
+                gone.update(key for key in keys if key not in there)
+        if single:
+            with ThreadPoolExecutor(min(32, len(single))) as pool:
+                gone.update(uri for uri, found in zip(single, pool.map(self._there, single), strict=True) if not found)
+        return gone
 
     def verified(self, records: Iterable[Record]) -> dict[str, bool]:
         """Partition key -> whether all outputs that its record names are there."""
@@ -77,6 +91,8 @@ class Lake:
         return {r.partition: not any(o.uri in gone for o in r.outputs) for r in records}
 
     def _there(self, uri: str) -> bool:
+        if uri.startswith(RETIRED):
+            return True
         if uri.startswith("cube:"):
             path, _, place = uri.removeprefix("cube:").partition("#")
             cube_id, _, chunk = place.partition("/")
@@ -93,6 +109,15 @@ class Lake:
     def forget(self) -> None:
         """Drop what was remembered of cubes, so that the next look sees the store as it is now."""
         self._cubes.clear()
+
+
+def _by_folder(uris: Iterable[str]) -> dict[str, list[str]]:
+    """Keys of the lake by the folder they lie in; what is no plain key (``cube:``, ``fork:``) under ''."""
+    found: dict[str, list[str]] = {}
+    for uri in uris:
+        found.setdefault("" if ":" in uri else uri.rpartition("/")[0], []).append(uri)
+    others = found.pop("", [])
+    return {**found, **{uri: [uri] for uri in others}}
 
 
 def open_lake(url: str) -> Lake:

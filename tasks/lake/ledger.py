@@ -7,22 +7,24 @@ partition *lost*, and it may be taken again. Records keep the last verified resu
 every later attempt until a new result is verified, and a short history of all attempts.
 """
 
+import contextlib
 import os
 import platform
-import socket
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 import msgspec
 
+from .contents import contents
 from .errors import ConflictError, CorruptInput, ErrorClass, LakeError, NotFound
 from .objects import Objects
-from .partition import Input, Output, Partition, Produced, Status
+from .owner import is_dead as _is_dead
+from .owner import owner
+from .partition import RETIRED, Input, Output, Partition, Produced, Status
 
 LEASE = timedelta(seconds=120)
 """How long a claim holds without being renewed."""
@@ -204,17 +206,33 @@ class Ledger:
         listed = [
             m.key for m in self.objects.listing(f"{prefix}/{scope}" if scope else prefix) if m.key.endswith(".json")
         ]
-        records = [_decode(data, key) for key, (data, _) in zip(listed, self.objects.get_many(listed), strict=True)]
+        records = [_decode(data, key) for key, data in zip(listed, contents(self.objects, listed), strict=True)]
         return {r.partition: r for r in records}
 
     def claim(self, phase: str, partition: Partition, lineage: Lineage, now: datetime | None = None) -> Claim:
         """Take a partition. Raises ``Busy`` when somebody else holds it, was quicker, or did it since the plan."""
         now = now or utcnow()
+        if partition.seen == 0:
+            # Nobody had tried it when this was planned: it most likely still is so, and needs no reading first.
+            with contextlib.suppress(Busy):
+                return self._take(phase, partition, lineage, now, None, None)
         before, etag = self._read(phase, partition.key)
         if before is not None and before.status is Status.RUNNING and not lease_over(before, now):
             raise Busy(f"{partition.key} is being worked on by {before.owner}", partition=partition.key)
         if before is not None and _done_since(before, partition):
             raise Busy(f"{partition.key} was done by somebody else meanwhile", partition=partition.key)
+        return self._take(phase, partition, lineage, now, before, etag)
+
+    def _take(
+        self,
+        phase: str,
+        partition: Partition,
+        lineage: Lineage,
+        now: datetime,
+        before: Record | None,
+        etag: str | None,
+    ) -> Claim:
+        """Write a claim over the record as it was read. Raises ``Busy`` when it is not that any more."""
         record = Record(
             partition=partition.key,
             status=Status.RUNNING,
@@ -270,6 +288,18 @@ class Ledger:
             error=ErrorInfo(str(error.error_class), type(error).__name__, str(error)),
         )
         return self._write(phase, claim, record).record
+
+    def retire(self, phase: str, partition: str, uris: Container[str]) -> Record | None:
+        """Note that outputs of a finished partition were removed on purpose: nobody looks for them any more.
+
+        Leaves a record alone that is not done. Returns what stands afterwards. Raises ``LostClaim`` when somebody
+        takes the partition up at the same time.
+        """
+        before, etag = self._read(phase, partition)
+        if before is None or before.status is not Status.DONE:
+            return before
+        outputs = tuple(replace(o, uri=RETIRED + o.uri) if o.uri in uris else o for o in before.outputs)
+        return self._write(phase, Claim(before, etag), msgspec.structs.replace(before, outputs=outputs)).record
 
     def mark_lost(
         self, phase: str, partition: str, reason: str, now: datetime | None = None, *, flow_run_id: str | None = None
@@ -339,40 +369,6 @@ def _decode(data: bytes, key: str) -> Record:
         return msgspec.json.decode(data, type=Record)
     except msgspec.DecodeError as error:
         raise CorruptInput(f"ledger record {key} cannot be read ({error})") from None
-
-
-@cache
-def _machine() -> str:
-    """This machine and process-id name space: where a process id means what it says."""
-    try:
-        space = os.readlink("/proc/self/ns/pid")
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()[:8]
-    except OSError:
-        space, boot = "", ""
-    return f"{socket.gethostname()}|{boot}|{space}"
-
-
-def _started(pid: int) -> str:
-    """When a process of this machine started (clock ticks since boot), '' when there is none."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    except (OSError, IndexError):
-        return ""
-    return "" if fields[0] in "ZX" else fields[19]
-
-
-def owner() -> str:
-    """This process as an owner of claims: machine, process id and when it started."""
-    return f"{_machine()}|{os.getpid()}|{_started(os.getpid())}"
-
-
-def _is_dead(who: str) -> bool:
-    """Whether an owner was a process of this machine that does not run any more."""
-    machine, _, rest = who.rpartition("|")
-    machine, _, pid = machine.rpartition("|")
-    if machine != _machine() or not rest or not pid.isdigit():
-        return False
-    return _started(int(pid)) != rest
 
 
 @cache

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -27,6 +27,7 @@ from .errors import (
     CorruptInput,
     LakeError,
     NotFound,
+    Overloaded,
     QuotaError,
     Unreachable,
     UsageError,
@@ -41,6 +42,12 @@ _RETRY: dict[str, Any] = {
 }
 _CLIENT: dict[str, Any] = {"connect_timeout": "10s", "timeout": "120s", "allow_http": True, "user_agent": "weatherlake"}
 _S3_OPTIONS = frozenset({"endpoint", "region", "anonymous"})
+
+_AWS = (
+    "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_REGION",
+    "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+)  # fmt: skip
+"""What of the environment decides how S3 is spoken to."""
 
 LOCK = ".lock"
 """File in a local store that conditional writes lock; no object of the store."""
@@ -99,6 +106,20 @@ def locate(url: str) -> Location:
     raise UsageError(f"{url}: a store is a folder, file://, s3:// or http(s)://, not {parts.scheme}://")
 
 
+@lru_cache(maxsize=64)
+def _open(at: Location, environment: tuple[str | None, ...]) -> Any:
+    del environment
+    if at.is_local:
+        return LocalStore(prefix=at.prefix)
+    if at.scheme == "s3":
+        options: dict[str, Any] = {"skip_signature": True} if at.option("anonymous") == "true" else {}
+        for name in ("endpoint", "region"):
+            if value := at.option(name):
+                options[name] = value
+        return S3Store(at.bucket, prefix=at.prefix or None, client_options=_CLIENT, retry_config=_RETRY, **options)
+    return HTTPStore.from_url(f"{at.scheme}://{at.bucket}/{at.prefix}", client_options=_CLIENT, retry_config=_RETRY)
+
+
 class Objects:
     """The objects below one URL."""
 
@@ -114,16 +135,9 @@ class Objects:
 
     @cached_property
     def _store(self) -> Any:
-        at = self.location
-        if at.is_local:
-            return LocalStore(prefix=at.prefix)
-        if at.scheme == "s3":
-            options: dict[str, Any] = {"skip_signature": True} if at.option("anonymous") == "true" else {}
-            for name in ("endpoint", "region"):
-                if value := at.option(name):
-                    options[name] = value
-            return S3Store(at.bucket, prefix=at.prefix or None, client_options=_CLIENT, retry_config=_RETRY, **options)
-        return HTTPStore.from_url(f"{at.scheme}://{at.bucket}/{at.prefix}", client_options=_CLIENT, retry_config=_RETRY)
+        # A store keeps connections open, and making one takes milliseconds: one for all that read the same place, as
+        # long as the credentials in the environment are the same.
+        return _open(self.location, tuple(os.environ.get(name) for name in _AWS))
 
     @contextmanager
     def _typed(self, key: str) -> Iterator[None]:
@@ -159,6 +173,8 @@ class Objects:
             return NotFound(f"{where} is not there ({text})")
         if status == 429:
             return QuotaError(f"{where}: the server asks to slow down ({text})")
+        if status == 503:
+            return Overloaded(f"{where}: the server is overloaded ({text.rpartition(' - ')[2]})")
         if status in (401, 403):
             return AccessError(f"{where}: access refused ({text})")
         if isinstance(error, (oe.GenericError, OSError)):
@@ -221,6 +237,20 @@ class Objects:
         try:
             with self._typed(prefix):
                 found = [_meta(m) for batch in obstore.list(self._store, prefix or None) for m in batch]
+        except NotFound:
+            return []
+        return sorted((m for m in found if m.key != LOCK), key=lambda m: m.key)
+
+    @property
+    def can_list(self) -> bool:
+        """Whether the store can say what it holds; web servers cannot."""
+        return self.location.scheme in ("file", "s3")
+
+    def folder(self, prefix: str) -> list[Meta]:
+        """The objects directly below ``prefix`` (a whole number of path segments), sorted by key."""
+        try:
+            with self._typed(prefix):
+                found = [_meta(m) for m in obstore.list_with_delimiter(self._store, prefix or None)["objects"]]
         except NotFound:
             return []
         return sorted((m for m in found if m.key != LOCK), key=lambda m: m.key)

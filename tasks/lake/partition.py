@@ -30,6 +30,10 @@ class Input:
     digest: str | None = None
 
 
+RETIRED = "retired:"
+"""Before the URI of an output that was removed on purpose, such as a copy of a run that is published."""
+
+
 @dataclass(frozen=True, slots=True)
 class Output:
     """Something a partition wrote.

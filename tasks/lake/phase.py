@@ -11,7 +11,7 @@ from datetime import datetime
 
 from .lake import Lake
 from .ledger import Ledger, Record
-from .partition import SETTLE, Input, Partition, Produced, Status, fingerprint
+from .partition import RETIRED, SETTLE, Input, Partition, Produced, Status, fingerprint
 from .recipe import Recipe
 
 
@@ -69,6 +69,18 @@ class Phase[R: Recipe](ABC):
     def plan(self, context: Context[R], scope: str) -> ScopePlan:
         """What a scope consists of. Reads, never writes. Raises ``UsageError`` when an earlier phase is not done."""
 
+    def picks(self, context: Context[R], record: Record | None) -> bool | None:
+        """What the recipe's own selection (a flag of its kind) says of a partition with this record, whatever its
+        state: True takes it, also when it is done, False leaves it; None, the default, has no say."""
+        del context, record
+        return None
+
+    def awaited(self, context: Context[R], scope: str) -> str | None:
+        """What the world still owes this scope - a run that is not complete at its provider - in a sentence; None when
+        there is nothing to wait for. Reads, never writes."""
+        del context, scope
+        return None
+
     def prepare(self, context: Context[R], scope: str, partitions: Sequence[Partition]) -> None:
         """Once before any of ``partitions`` is worked on; must be repeatable, and safe when two do it at once."""
         del context, scope, partitions
@@ -91,7 +103,9 @@ class Phase[R: Recipe](ABC):
 
     def settling(self, context: Context[R], scope: str, records: Mapping[str, Record]) -> Partition:
         """The settling of a scope as a partition: its fingerprint follows the results it is made from."""
-        inputs = [Input(f"{r.partition}:{o.uri}", o.digest) for r in records.values() for o in r.outputs]
+        inputs = [
+            Input(f"{r.partition}:{o.uri.removeprefix(RETIRED)}", o.digest) for r in records.values() for o in r.outputs
+        ]
         inputs += [
             Input(f"rejected:{r.partition}", r.error.message if r.error else "")
             for r in records.values()

@@ -16,7 +16,7 @@ class Option:
 
     ``key`` is the path of the key with dots (``select.stations``). ``many`` is for lists: the flag may be given
     again, and one value may hold several, separated by spaces or commas. Values are read as YAML scalars unless
-    ``text`` says they are taken as they stand.
+    ``text`` says they are taken as they stand. A flag with a ``constant`` takes no value and sets that.
     """
 
     flag: str
@@ -25,6 +25,7 @@ class Option:
     metavar: str = "VALUE"
     many: bool = False
     text: bool = False
+    constant: Any = None
 
     @property
     def destination(self) -> str:
@@ -33,6 +34,8 @@ class Option:
 
     def value(self, given: Sequence[str]) -> Any:
         """What the key is set to by the values given on the command line."""
+        if self.constant is not None:
+            return self.constant
         if self.many:
             return [self._one(part) for text in given for part in text.replace(",", " ").split()]
         return self._one(given[-1])

@@ -111,3 +111,27 @@ def test_threads_share_a_bucket(monkeypatch: pytest.MonkeyPatch, no_waiting: lis
     for thread in threads:
         thread.join()
     assert sorted(no_waiting) == pytest.approx([1, 2, 3, 4, 5, 6, 7])
+
+
+class Heard:
+    """A limit that remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[int | None, float | None] | str] = []
+
+    def take(self) -> None:
+        self.told.append("take")
+
+    def answered(self, status: int | None, retry_after: float | None = None) -> None:
+        self.told.append((status, retry_after))
+
+
+def test_a_limit_hears_of_every_try(folder: Path, http_archive: Callable[..., Any]) -> None:
+    limit = Heard()
+    with Http(http_archive(folder, fail_first=1, retry_after=3).url, limit=limit) as client:
+        client.get("collections")
+    assert limit.told == ["take", (503, 3.0), "take", (200, None)]
+    limit.told.clear()
+    with Http("http://127.0.0.1:9", tries=2, limit=limit) as client, pytest.raises(Unreachable):
+        client.get("collections")
+    assert limit.told == ["take", (None, None)] * 2

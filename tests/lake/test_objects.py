@@ -18,6 +18,7 @@ from tasks.lake.errors import (
     CorruptInput,
     LakeError,
     NotFound,
+    Overloaded,
     QuotaError,
     ResourceError,
     Unreachable,
@@ -299,7 +300,7 @@ def test_an_archive_is_read_over_http(archive: Archive) -> None:
     ("status", "wanted"),
     [
         (500, Unreachable),
-        (503, Unreachable),
+        (503, Overloaded),
         (429, QuotaError),
         (401, AccessError),
         (403, AccessError),
