@@ -27,7 +27,7 @@ from .cube_template import ArrayTemplate, CubeTemplate
 from .errors import ConflictError, LakeError, NotFound, UsageError, as_lake_error, from_os_error
 from .fork import Fork, fast_codecs
 from .objects import Objects
-from .run_axis import RUN_AXIS, RUN_COORDINATES, STATUS, RunEntry, enter_run, grow
+from .run_axis import RUN_AXIS, RUN_COORDINATES, STATUS, RunEntry, create_status, enter_run, grow, status_name
 
 if TYPE_CHECKING:
     import icechunk
@@ -148,7 +148,8 @@ class Cube:
             session = self.repository.writable_session(MAIN)
             group = zarr.open_group(session.store, mode="a", attributes=None)
             # xarray's convention for coordinates that no variable names: they are none of the data.
-            attributes = {"Conventions": "CF-1.11", **template.attributes, "coordinates": _plain_coordinates(template)}
+            coordinates = _plain_coordinates(template, group)
+            attributes = {"Conventions": "CF-1.11", **template.attributes, "coordinates": coordinates}
             if dict(group.attrs) != attributes:
                 group.attrs.put(attributes)
             for name, (dims, values, attrs) in template.coordinates.items():
@@ -174,6 +175,8 @@ class Cube:
                     _same_layout(self.path, name, group[name], array)
                     if dict(group[name].attrs) != dict(array.attributes):
                         group[name].attrs.put(dict(array.attributes))
+                if status_name(name) not in group:
+                    create_status(group, name, array)
             if session.has_uncommitted_changes:
                 session.commit("structure")
         identity = self.identity
@@ -327,8 +330,11 @@ class Cube:
         return dataset
 
 
-def _plain_coordinates(template: CubeTemplate) -> str:
-    names = [*RUN_COORDINATES, *template.coordinates]
+def _plain_coordinates(template: CubeTemplate, group: Any) -> str:
+    # Variables that only another recipe of this cube has keep their status among the coordinates.
+    known = dict.fromkeys([*template.arrays, *sorted(n.removesuffix("_status") for n in group.array_keys())])
+    statuses = [status_name(n) for n in known if n in template.arrays or status_name(n) in group]
+    names = [*RUN_COORDINATES, *template.coordinates, *statuses]
     dimensions = {RUN_AXIS, "lead_time"}.union(*(dims for dims, _, _ in template.coordinates.values()))
     return " ".join(n for n in names if n not in dimensions)
 

@@ -19,6 +19,7 @@ from tasks.lake.errors import (
     LakeError,
     NotFound,
     NotThereYet,
+    Overloaded,
     QuotaError,
     RecipeError,
     ResourceError,
@@ -63,7 +64,7 @@ def test_what_was_expected_and_found_is_said(message: str, expected: object, fou
 
 def test_who_may_try_again() -> None:
     again = {k for k in KINDS if k.error_class in (ErrorClass.TRANSIENT, ErrorClass.QUOTA)}
-    assert again == {TransientError, NotThereYet, Unreachable, ConflictError, QuotaError}
+    assert again == {TransientError, NotThereYet, Unreachable, Overloaded, ConflictError, QuotaError}
     assert {k for k in KINDS if k.exit_code is ExitCode.TRANSIENT} == again
     assert {k for k in KINDS if k.exit_code is ExitCode.USAGE} == {UsageError, RecipeError}
     assert ResourceError.error_class is ErrorClass.RESOURCE

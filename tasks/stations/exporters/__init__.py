@@ -1,0 +1,1 @@
+"""Exporters of station data, one file each."""
