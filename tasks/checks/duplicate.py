@@ -1,11 +1,12 @@
 """Duplicates: two members, or two levels, with the same field."""
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field as Key
 
-from .check import Check, Finding, Subject, checks
-from .fields import Index, digests, is_constant, others, place
+from .check import Check, Finding, Quiet, Subject, Watch, checks
+from .field import Field, Index
 from .limits import traits
+from .phrases import others, place
 
 
 @checks.register("duplicate")
@@ -19,36 +20,48 @@ class Duplicate(Check):
     """
 
     type: str = "duplicate"
-    minimum_points: int = Field(default=64, ge=1)
+    minimum_points: int = Key(default=64, ge=1)
 
-    def run(self, subject: Subject) -> Finding:
-        times, members, levels = subject.present.shape
+    def watch(self, subject: Subject) -> Watch:
+        _, members, levels = subject.present.shape
         nature = traits(subject) or frozenset()
         if members * levels < 2 or "static" in nature:
-            return self.finding(subject, f"{subject.name}: has no members or levels that must differ.")
-        if subject.values.shape[3] * subject.values.shape[4] < self.minimum_points:
-            return self.finding(subject, f"{subject.name}: too few points to be judged for duplicates.")
-        found = digests(subject)
-        faulty = np.zeros(subject.present.shape, bool)
-        first: tuple[Index, Index] | None = None
-        for time in range(times):
-            if "steady" in nature and subject.lead_time[time] == 0:
+            return Quiet(self, subject, "has no members or levels that must differ")
+        if subject.points < self.minimum_points:
+            return Quiet(self, subject, "too few points to be judged for duplicates")
+        return _Watch(self, subject, "steady" in nature)
+
+
+class _Watch(Watch[Duplicate]):
+    def __init__(self, check: Duplicate, subject: Subject, steady: bool) -> None:
+        super().__init__(check, subject)
+        self.steady = steady
+        self.digests = np.zeros(subject.present.shape, np.uint64)
+        self.constant = np.zeros(subject.present.shape, bool)
+
+    def see(self, field: Field) -> None:
+        self.digests[field.index] = field.digest
+        self.constant[field.index] = field.constant
+
+    def finding(self) -> Finding:
+        subject = self.subject
+        original: dict[Index, Index] = {}
+        for time in range(len(subject.lead_time)):
+            if self.steady and subject.lead_time[time] == 0:
                 continue
             seen: dict[int, Index] = {}
             for member, level in np.argwhere(subject.present[time]).tolist():
                 index = (time, member, level)
-                original = seen.setdefault(int(found[index]), index)
-                if original == index or is_constant(subject.values[index]):
-                    continue
-                faulty[index] = True
-                first = first or (original, index)
-        total = int(np.count_nonzero(subject.present))
-        if first is None:
-            return self.finding(subject, f"{subject.name}: {total} fields differ between members and levels.")
-        original, index = first
-        what = _what(subject, original, index)
-        sentence = f"{subject.name} at {place(subject, index)}: identical to {what} in every bit{others(faulty)}."
-        return self.finding(subject, sentence, faulty, of=total)
+                same = seen.setdefault(int(self.digests[index]), index)
+                if same != index and not self.constant[index]:
+                    self.faulty[index] = True
+                    original[index] = same
+        if not original:
+            return self.sound(f"{subject.name}: {self.total} fields differ between members and levels.")
+        at = self.first()
+        what = _what(subject, original[at], at)
+        sentence = f"{subject.name} at {place(subject, at)}: identical to {what} in every bit{others(self.faulty)}."
+        return self.faults(sentence, at, of=self.total)
 
 
 def _what(subject: Subject, original: Index, index: Index) -> str:

@@ -1,11 +1,11 @@
 """Flat fields: one value on every point of a parameter that varies."""
 
-import numpy as np
-from pydantic import Field
+from pydantic import Field as Key
 
-from .check import Check, Finding, Subject, checks
-from .fields import Index, fields, is_constant, others, place, quantity
+from .check import Check, Finding, Quiet, Subject, Watch, checks
+from .field import Field
 from .limits import traits
+from .phrases import others, place, quantity
 
 
 @checks.register("flat")
@@ -17,24 +17,32 @@ class Flat(Check):
     """
 
     type: str = "flat"
-    minimum_points: int = Field(default=64, ge=1)
+    minimum_points: int = Key(default=64, ge=1)
 
-    def run(self, subject: Subject) -> Finding:
+    def watch(self, subject: Subject) -> Watch:
         nature = traits(subject)
         if nature is None or nature & {"sparse", "static"}:
-            return self.finding(subject, f"{subject.name}: may hold one value everywhere, so not judged.")
-        faulty = np.zeros(subject.present.shape, bool)
-        first: Index | None = None
-        judged = 0
-        for index, values in fields(subject):
-            if values.size < self.minimum_points:
-                continue
-            judged += 1
-            if is_constant(values) and not np.isnan(values).all():
-                faulty[index] = True
-                first = first or index
-        if first is None:
-            return self.finding(subject, f"{subject.name}: no field is flat in {judged}.")
-        value = quantity(float(np.fmax.reduce(subject.values[first], axis=None)), subject.units)
-        sentence = f"{subject.name} at {place(subject, first)}: every point holds {value}{others(faulty)}."
-        return self.finding(subject, sentence, faulty, of=judged)
+            return Quiet(self, subject, "may hold one value everywhere, so not judged")
+        if subject.points < self.minimum_points:
+            return Quiet(self, subject, "too few points to be judged for being flat")
+        return _Watch(self, subject)
+
+
+class _Watch(Watch[Flat]):
+    def __init__(self, check: Flat, subject: Subject) -> None:
+        super().__init__(check, subject)
+        self.held: dict[tuple[int, int, int], float] = {}
+
+    def see(self, field: Field) -> None:
+        if field.constant and not field.empty:
+            self.faulty[field.index] = True
+            self.held[field.index] = field.high
+
+    def finding(self) -> Finding:
+        subject = self.subject
+        if not self.held:
+            return self.sound(f"{subject.name}: no field is flat in {self.total}.")
+        at = self.first()
+        value = quantity(self.held[at], subject.units)
+        sentence = f"{subject.name} at {place(subject, at)}: every point holds {value}{others(self.faulty)}."
+        return self.faults(sentence, at, of=self.total)

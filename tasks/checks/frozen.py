@@ -1,14 +1,12 @@
 """Frozen fields: a step that repeats the one before it bit for bit."""
 
-from itertools import pairwise
+from pydantic import Field as Key
 
-import numpy as np
-from pydantic import Field
-
-from .check import Check, Finding, Subject, checks
+from .check import Check, Finding, Quiet, Subject, Watch, checks
 from .extent import globe_share
-from .fields import digests, is_constant, others, place, series
+from .field import Field, Index
 from .limits import traits
+from .phrases import others, place
 
 
 @checks.register("frozen")
@@ -22,37 +20,53 @@ class Frozen(Check):
     """
 
     type: str = "frozen"
-    region_share: float = Field(default=0.25, ge=0, le=1)
-    minimum_points: int = Field(default=64, ge=1)
+    region_share: float = Key(default=0.25, ge=0, le=1)
+    minimum_points: int = Key(default=64, ge=1)
 
-    def run(self, subject: Subject) -> Finding:
+    def watch(self, subject: Subject) -> Watch:
         nature = traits(subject)
-        faulty = np.zeros(subject.present.shape, bool)
-        if subject.values.shape[3] * subject.values.shape[4] < self.minimum_points:
-            return self.finding(subject, f"{subject.name}: too few points to be judged for standing still.")
+        if subject.points < self.minimum_points:
+            return Quiet(self, subject, "too few points to be judged for standing still")
         if nature and nature & {"steady", "static"}:
-            return self.finding(subject, f"{subject.name}: may stay the same from step to step, so not judged.")
+            return Quiet(self, subject, "may stay the same from step to step, so not judged")
         if nature and "rising" in nature and globe_share(subject.latitude, subject.longitude) < self.region_share:
-            return self.finding(subject, f"{subject.name}: may pause on a region of this size, so not judged.")
-        sparse = nature is None or "sparse" in nature
-        found = digests(subject)
-        pairs = 0
-        first: tuple[tuple[int, int, int], tuple[int, int, int]] | None = None
-        for member, level, times in series(subject):
-            for before, time in pairwise(times):
-                pairs += 1
-                if found[before, member, level] != found[time, member, level]:
-                    continue
-                values = subject.values[time, member, level]
-                # Nothing but NaN is for 'missing' to say; one value everywhere is natural for rain or snow.
-                if is_constant(values) and (sparse or np.isnan(values).all()):
-                    continue
-                faulty[time, member, level] = True
-                first = first or ((before, member, level), (time, member, level))
-        if first is None:
-            return self.finding(subject, f"{subject.name}: no field repeats the previous step in {pairs} pairs.")
+            return Quiet(self, subject, "may pause on a region of this size, so not judged")
+        return _Watch(self, subject, nature is None or "sparse" in nature)
+
+
+class _Watch(Watch[Frozen]):
+    def __init__(self, check: Frozen, subject: Subject, sparse: bool) -> None:
+        super().__init__(check, subject)
+        self.sparse = sparse
+        self.before: Field | None = None
+        self.pairs = 0
+        self.same_as: dict[Index, int] = {}
+
+    def see(self, field: Field) -> None:
+        before, self.before = self.before, _mark(field)
+        if before is None or before.index[1:] != field.index[1:]:
+            return
+        self.pairs += 1
+        # Nothing but NaN is for 'missing' to say; one value everywhere is natural for rain or snow.
+        if before.digest != field.digest or (field.constant and (self.sparse or field.empty)):
+            return
+        self.faulty[field.index] = True
+        self.same_as[field.index] = before.index[0]
+
+    def finding(self) -> Finding:
+        subject = self.subject
+        if not self.same_as:
+            return self.sound(f"{subject.name}: no field repeats the previous step in {self.pairs} pairs.")
+        at = self.first()
         sentence = (
-            f"{subject.name} at {place(subject, first[1])}: identical to +{int(subject.lead_time[first[0][0]])} h "
-            f"in every bit{others(faulty)}."
+            f"{subject.name} at {place(subject, at)}: identical to +{int(subject.lead_time[self.same_as[at]])} h "
+            f"in every bit{others(self.faulty)}."
         )
-        return self.finding(subject, sentence, faulty, of=pairs)
+        return self.faults(sentence, at, of=self.pairs)
+
+
+def _mark(field: Field) -> Field:
+    """The field with its digest but without its values, to be remembered."""
+    mark = Field(field.index, field.values[:0])
+    mark.__dict__["digest"] = field.digest
+    return mark

@@ -1,11 +1,12 @@
 """Jumps: a field that does not belong between its neighbours in time."""
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field as Key
 
-from .check import Check, Finding, Subject, checks
-from .fields import Index, others, place, quantity, thinned
+from .check import Check, Finding, Quiet, Subject, Watch, checks
+from .field import Field, Index, thinned
 from .limits import traits
+from .phrases import others, place, quantity
 
 
 @checks.register("jump")
@@ -20,77 +21,90 @@ class Jump(Check):
     """
 
     type: str = "jump"
-    factor: float = Field(default=3.0, gt=1)
-    deviations: float = Field(default=8.0, gt=0)
-    spread_share: float = Field(default=0.4, gt=0)
-    minimum_steps: int = Field(default=5, ge=3)
-    points: int = Field(default=65536, ge=100, description="Points of a field that are looked at, evenly spread.")
+    factor: float = Key(default=3.0, gt=1)
+    deviations: float = Key(default=8.0, gt=0)
+    spread_share: float = Key(default=0.4, gt=0)
+    minimum_steps: int = Key(default=5, ge=3)
+    points: int = Key(default=65536, ge=100, description="Points of a field that are looked at, evenly spread.")
 
-    def run(self, subject: Subject) -> Finding:
+    def watch(self, subject: Subject) -> Watch:
         if (traits(subject) or frozenset()) & {"sparse", "circular", "static"}:
-            return self.finding(subject, f"{subject.name}: changes by nature in jumps, so not judged.")
-        faulty = np.zeros(subject.present.shape, bool)
+            return Quiet(self, subject, "changes by nature in jumps, so not judged")
+        if len(subject.lead_time) < self.minimum_steps:
+            return Quiet(self, subject, "too few steps to be judged for jumps")
+        return _Watch(self, subject)
+
+
+class _Watch(Watch[Jump]):
+    def __init__(self, check: Jump, subject: Subject) -> None:
+        super().__init__(check, subject)
+        # Mean absolute change per root hour since the previous field, and the standard deviation in space.
+        self.change = np.full(subject.present.shape, np.nan)
+        self.spread = np.full(subject.present.shape, np.nan)
+        self.hours = _hours(subject)
+        self.before: tuple[tuple[int, int], np.ndarray] | None = None
+
+    def see(self, field: Field) -> None:
+        values = thinned(field.values, self.check.points).copy()
+        finite = values if not field.missing and np.isfinite(field.low + field.high) else values[np.isfinite(values)]
+        if finite.size:
+            self.spread[field.index] = float(finite.std(dtype="float64"))
+        before, self.before = self.before, (field.index[1:], values)
+        hours = self.hours[field.index]
+        if before is None or before[0] != field.index[1:] or not hours > 0:
+            return
+        with np.errstate(invalid="ignore", over="ignore"):
+            difference = np.abs(values - before[1])
+            mean = float(difference.mean(dtype="float64"))
+        if not np.isfinite(mean):
+            difference = difference[np.isfinite(difference)]
+            mean = float(difference.mean(dtype="float64")) if difference.size else np.nan
+        self.change[field.index] = mean / np.sqrt(hours)
+
+    def finding(self) -> Finding:
+        subject = self.subject
         worst: tuple[float, Index, str] | None = None
         judged = 0
         for level in range(subject.present.shape[2]):
-            change, spread = self._changes(subject, level)
+            change, spread, hours = (a[:, :, level] for a in (self.change, self.spread, self.hours))
             known = np.isfinite(change)
-            if np.count_nonzero(known.any(axis=1)) + 1 < self.minimum_steps:
+            if np.count_nonzero(known.any(axis=1)) + 1 < self.check.minimum_steps:
                 continue
             judged += int(np.count_nonzero(known))
             median = float(np.median(change[known]))
-            deviation = 1.4826 * float(np.median(np.abs(change[known] - median)))
-            usual_spread = float(np.median(spread[np.isfinite(spread)]))
-            hours = _hours(subject, level)
-            with np.errstate(invalid="ignore"):
-                high = known & (change > max(self.factor * median, median + self.deviations * deviation))
-                high &= change * np.sqrt(hours) > self.spread_share * usual_spread
+            high = self._high(change, spread, hours, known, median)
             for time, member in np.argwhere(_arrivals(high, subject.present[:, :, level])).tolist():
                 index = (time, member, level)
-                faulty[index] = True
+                self.faulty[index] = True
                 ratio = change[time, member] / median if median > 0 else np.inf
                 if worst is None or ratio > worst[0]:
                     amount = quantity(change[time, member] * np.sqrt(hours[time, member]), subject.units)
                     usual = quantity(median * np.sqrt(hours[time, member]), subject.units)
                     worst = (ratio, index, f"the mean change since the previous step is {amount}, usual is {usual}")
         if worst is None:
-            return self.finding(subject, f"{subject.name}: no jump in {judged} changes between steps.")
-        sentence = f"{subject.name} at {place(subject, worst[1])}: {worst[2]}{others(faulty)}."
-        return self.finding(subject, sentence, faulty, of=judged)
+            return self.sound(f"{subject.name}: no jump in {judged} changes between steps.")
+        sentence = f"{subject.name} at {place(subject, worst[1])}: {worst[2]}{others(self.faulty)}."
+        return self.faults(sentence, worst[1], of=judged)
 
-    def _changes(self, subject: Subject, level: int) -> tuple[np.ndarray, np.ndarray]:
-        """Mean absolute change per root hour since the previous field, and the standard deviation in space.
-
-        Both float64 (lead_time, member); NaN where there is none.
-        """
-        change = np.full(subject.present.shape[:2], np.nan)
-        spread = np.full(subject.present.shape[:2], np.nan)
-        hours = _hours(subject, level)
-        for member in range(change.shape[1]):
-            before: np.ndarray | None = None
-            for time in np.flatnonzero(subject.present[:, member, level]).tolist():
-                values = thinned(subject.values[time, member, level], self.points)
-                finite = values[np.isfinite(values)]
-                if finite.size:
-                    spread[time, member] = float(finite.std(dtype="float64"))
-                if before is not None and hours[time, member] > 0:
-                    with np.errstate(invalid="ignore", over="ignore"):
-                        difference = np.abs(values - before)
-                    difference = difference[np.isfinite(difference)]
-                    if difference.size:
-                        mean = float(difference.mean(dtype="float64"))
-                        change[time, member] = mean / np.sqrt(hours[time, member])
-                before = values
-        return change, spread
+    def _high(
+        self, change: np.ndarray, spread: np.ndarray, hours: np.ndarray, known: np.ndarray, median: float
+    ) -> np.ndarray:
+        """Whether each change of a level (lead_time, member) is a jump."""
+        check = self.check
+        deviation = 1.4826 * float(np.median(np.abs(change[known] - median)))
+        usual_spread = float(np.median(spread[np.isfinite(spread)]))
+        with np.errstate(invalid="ignore"):
+            high = known & (change > max(check.factor * median, median + check.deviations * deviation))
+            return high & (change * np.sqrt(hours) > check.spread_share * usual_spread)
 
 
-def _hours(subject: Subject, level: int) -> np.ndarray:
-    """Hours since the previous field that is there, float64 (lead_time, member); NaN for the first."""
-    hours = np.full(subject.present.shape[:2], np.nan)
+def _hours(subject: Subject) -> np.ndarray:
+    """Hours since the previous field that is there, float64 (lead_time, member, level); NaN for the first."""
+    hours = np.full(subject.present.shape, np.nan)
     lead = np.asarray(subject.lead_time, dtype="float64")
-    for member in range(hours.shape[1]):
+    for member, level in np.ndindex(hours.shape[1:]):
         times = np.flatnonzero(subject.present[:, member, level])
-        hours[times[1:], member] = np.diff(lead[times])
+        hours[times[1:], member, level] = np.diff(lead[times])
     return hours
 
 

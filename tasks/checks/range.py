@@ -3,11 +3,13 @@
 from collections.abc import Mapping
 
 import numpy as np
-from pydantic import Field, field_validator
+from pydantic import Field as Key
+from pydantic import field_validator
 
-from .check import Check, Finding, Subject, checks
-from .fields import Index, extremes, fields, others, place, quantity
+from .check import Check, Finding, Subject, Watch, checks
+from .field import Field, Index
 from .limits import levels, limits
+from .phrases import others, place, quantity
 
 FILL = 1e15
 """Larger magnitudes are fill values that slipped through (9.999e20, 1e20, 9.97e36), whatever the parameter."""
@@ -23,8 +25,8 @@ class Range(Check):
     """
 
     type: str = "range"
-    limits: Mapping[str, tuple[float, float]] = Field(default={}, description="Variable -> (minimum, maximum).")
-    unusable_share: float = Field(default=0.5, ge=0, le=1)
+    limits: Mapping[str, tuple[float, float]] = Key(default={}, description="Variable -> (minimum, maximum).")
+    unusable_share: float = Key(default=0.5, ge=0, le=1)
 
     @field_validator("limits")
     @classmethod
@@ -41,31 +43,40 @@ class Range(Check):
         found = [limits(subject, level) for level in levels(subject)]
         return [(row.minimum, row.maximum) if row else (-FILL, FILL) for row in found]
 
-    def run(self, subject: Subject) -> Finding:
-        bounds = self.bounds(subject)
-        faulty = np.zeros(subject.present.shape, bool)
-        worst: tuple[float, Index, str] | None = None
-        largest_share = 0.0
-        for index, values in fields(subject):
-            minimum, maximum = bounds[index[2]]
-            # Bounds as float32, so that a value stored exactly at the bound is not outside by rounding.
-            low, high = np.float32(minimum), np.float32(maximum)
-            smallest, largest = extremes(values)
-            if not (smallest < low or largest > high):
-                continue
-            faulty[index] = True
-            outside = int(np.count_nonzero((values < low) | (values > high)))
-            largest_share = max(largest_share, outside / values.size)
-            excess = max(float(low) - smallest, largest - float(high))
-            if worst is None or excess > worst[0]:
-                extreme = f"smallest {smallest:.4g}" if float(low) - smallest == excess else f"largest {largest:.4g}"
-                bounds_said = f"{minimum:g}..{quantity(maximum, subject.units)}"
-                worst = (excess, index, f"{_values(outside)} outside {bounds_said}, {extreme}")
-        total = int(np.count_nonzero(subject.present))
-        if worst is None:
-            return self.finding(subject, f"{subject.name}: {total} fields lie within {_said(bounds, subject.units)}.")
-        sentence = f"{subject.name} at {place(subject, worst[1])}: {worst[2]}{others(faulty)}."
-        return self.finding(subject, sentence, faulty, of=total, unusable=largest_share > self.unusable_share)
+    def watch(self, subject: Subject) -> Watch:
+        return _Watch(self, subject)
+
+
+class _Watch(Watch[Range]):
+    def __init__(self, check: Range, subject: Subject) -> None:
+        super().__init__(check, subject)
+        self.bounds = check.bounds(subject)
+        self.worst: tuple[float, Index, str] | None = None
+        self.largest_share = 0.0
+
+    def see(self, field: Field) -> None:
+        minimum, maximum = self.bounds[field.index[2]]
+        # Bounds as float32, so that a value stored exactly at the bound is not outside by rounding.
+        low, high = np.float32(minimum), np.float32(maximum)
+        if not (field.low < low or field.high > high):
+            return
+        self.faulty[field.index] = True
+        outside = int(np.count_nonzero((field.values < low) | (field.values > high)))
+        self.largest_share = max(self.largest_share, outside / field.values.size)
+        below, above = float(low) - field.low, field.high - float(high)
+        excess = max(below, above)
+        if self.worst is None or excess > self.worst[0]:
+            extreme = f"smallest {field.low:.4g}" if below == excess else f"largest {field.high:.4g}"
+            bounds = f"{minimum:g}..{quantity(maximum, self.subject.units)}"
+            self.worst = (excess, field.index, f"{_values(outside)} outside {bounds}, {extreme}")
+
+    def finding(self) -> Finding:
+        subject = self.subject
+        if self.worst is None:
+            return self.sound(f"{subject.name}: {self.total} fields lie within {_said(self.bounds, subject.units)}.")
+        sentence = f"{subject.name} at {place(subject, self.worst[1])}: {self.worst[2]}{others(self.faulty)}."
+        unusable = self.largest_share > self.check.unusable_share
+        return self.faults(sentence, self.worst[1], of=self.total, unusable=unusable)
 
 
 def _values(count: int) -> str:

@@ -1,7 +1,9 @@
 """Forks of a run merged: into the run's branch for the checks, into ``main`` for the readers."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
+import numpy as np
 import orjson
 
 from ..lake.cube_template import CubeTemplate
@@ -10,9 +12,11 @@ from ..lake.errors import CorruptInput
 from ..lake.ledger import Record
 from ..lake.partition import Output, digest_json
 from ..lake.phase import Context
-from ..lake.run_axis import RunEntry
+from ..lake.run_axis import ABSENT, FIELD_AXES, RunEntry
+from . import completeness
+from .quarantine import Masked
 from .recipe import ForecastRecipe
-from .runs import index_of, parse_run, steps_of
+from .runs import index_of, lead_times, parse_run, steps_of
 
 
 def forks(context: Context[ForecastRecipe], records: Mapping[str, Record], cube: Cube) -> dict[str, bytes]:
@@ -33,12 +37,24 @@ def digest(records: Mapping[str, Record]) -> str:
     return digest_json(sorted((o.uri, o.digest) for r in records.values() for o in r.outputs))
 
 
-def entry(recipe: ForecastRecipe, scope: str, status: str) -> RunEntry:
-    """What the coordinates say of a run."""
+def entry(recipe: ForecastRecipe, scope: str, status: str, fields: Mapping[str, np.ndarray] | None = None) -> RunEntry:
+    """What the coordinates say of a run; ``fields`` are the statuses of its fields, (lead_time, member, level)."""
     run = parse_run(scope)
     steps = steps_of(recipe, run)
     last = max(steps, default=0)
-    return RunEntry(index_of(recipe, run), status, last, last)
+    if not fields:
+        return RunEntry(index_of(recipe, run), status, last, last)
+    reached = completeness.complete_to(fields, lead_times(recipe))
+    squeezed = {
+        v.name: _squeezed(fields[v.name], recipe, len(v.levels)) for v in recipe.select.variables if v.name in fields
+    }
+    return RunEntry(index_of(recipe, run), status, last, min(reached, last) if reached >= 0 else ABSENT, squeezed)
+
+
+def _squeezed(status: np.ndarray, recipe: ForecastRecipe, levels: int) -> np.ndarray:
+    """Statuses (lead_time, member, level) with those dimensions only that the variable has."""
+    lengths = ((1, recipe.select.members is None), (2, levels <= 1))
+    return status.squeeze(axis=tuple(axis for axis, lacks in lengths if lacks))
 
 
 def assemble(
@@ -58,27 +74,45 @@ def assemble(
 def publish(
     context: Context[ForecastRecipe], cube: Cube, zone: str, template: CubeTemplate, scope: str,
     records: Mapping[str, Record], status: str, metadata: Mapping[str, object],
+    shards: Sequence[Output] | None = None, *, masked: Mapping[str, Masked] | None = None,
 ) -> list[Output]:  # fmt: skip
     """Publish a run: one commit on ``main``, then the pointer of the zone.
 
-    Returns an output per partition: the shard it wrote, as it now stands on ``main``, with the digest of
-    its values.
+    ``masked`` holds what stands in for the forks of partitions with quarantined cells. The statuses of the fields that
+    validation left are written with the run, whatever the zone. Returns an output per shard as it now stands on
+    ``main``, with the digest of its values: of ``shards`` (``uri`` is the key of the chunk), or of the one shard that
+    each partition wrote.
     """
-    data = forks(context, records, cube)
+    masked = masked or {}
+    data = forks(context, records, cube) | {key: m.fork for key, m in masked.items()}
     if len(data) < len(records):
         gone = sorted(set(records) - set(data))
         raise CorruptInput(f"{gone[0]} was written into another cube than {cube.path}")
-    cube.publish(scope, list(data.values()), template, entry(context.recipe, scope, status), metadata)
+    fields = completeness.load(context, scope)
+    said = entry(context.recipe, scope, status, fields)
+    # A cube of statistics over the members has the same names without that dimension.
+    said = replace(said, fields={n: f for n, f in said.fields.items() if f.shape == _outer(template, n)})
+    cube.publish(scope, list(data.values()), template, said, metadata)
     point(context, zone, cube)
     cube.drop_branch(scope)
-    return [
-        Output(
-            f"cube:{cube.path}#{cube.identity}/{record.metrics['shard']}",
-            record.outputs[0].digest,
-            record.outputs[0].bytes,
-        )
-        for record in records.values()
-    ]
+    if shards is None:
+        shards = [
+            Output(
+                str(record.metrics["shard"]),
+                masked[key].digest if key in masked else record.outputs[0].digest,
+                record.outputs[0].bytes,
+            )
+            for key, record in records.items()
+        ]
+    return [Output(f"cube:{cube.path}#{cube.identity}/{s.uri}", s.digest, s.bytes) for s in shards]
+
+
+def _outer(template: CubeTemplate, name: str) -> tuple[int, ...] | None:
+    """Lengths of the dimensions that a variable's status has in this cube; None when it is not in it."""
+    array = template.arrays.get(name)
+    if array is None:
+        return None
+    return tuple(n for d, n in zip(array.dims, array.shape, strict=True) if d in FIELD_AXES)
 
 
 def point(context: Context[ForecastRecipe], zone: str, cube: Cube) -> None:

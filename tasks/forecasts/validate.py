@@ -1,58 +1,67 @@
-"""Validate a forecast: checks on the run's branch, a verdict, and publication when it allows it."""
+"""Validate a forecast: checks on the run's branch, a verdict, and what follows from it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Any
 
 import numpy as np
 import orjson
-import pyarrow as pa
-import pyarrow.compute as pc
 
-from ..checks.check import Cell, Finding, Subject
-from ..checks.verdict import Verdict, judge, suite
+from ..checks.check import Cell, Finding
+from ..checks.inspection import inspect
+from ..checks.report import picture
+from ..checks.statistics import Statistics, Summary
+from ..checks.verdict import Outcome, State, Verdict, judge, suite
 from ..lake.errors import UsageError
 from ..lake.ledger import Record
 from ..lake.partition import SETTLE, Input, Output, Partition, Produced, Status, digest_bytes, fingerprint
 from ..lake.phase import Context, Phase, ScopePlan, Window
+from . import climatology, completeness, quarantine, release
 from .branch import assemble, publish
-from .recipe import ForecastRecipe, Variable
+from .recipe import ForecastRecipe
 from .refine import run_manifest
-from .runs import index_of, ingested_scopes, parse_run, steps_of
-from .template import Template, load, refined_cube
+from .runs import index_of, ingested_scopes, parse_run
+from .subjects import groups, subjects
+from .template import load, refined_cube
 
-PUBLISHED = ("accepted", "flagged")
-"""Verdicts that let a run be published."""
+_SCALE_ONLY = {"accept_above", "flag_above", "action"}
+"""Keys of a check that decide what follows from its findings, not what it finds."""
 
 
 class Validate(Phase[ForecastRecipe]):
-    """Partition: run x variable. Output: ``verdicts/<recipe>/<run>/<variable>.json``; settling: the verdict,
-    a report, and the run on ``main``."""
+    """Partition: run x variable (several where they are compared with each other).
+
+    Output: findings ``verdicts/<recipe>/<run>/<variable>.json`` and statistics ``.npz``; settling: the verdict, the
+    statuses of all fields, a report, the quarantine, and the run on ``main``.
+    """
 
     name = "validate"
-    version = "1"
+    version = "2"
     batch_count = 4
 
     def scopes(self, context: Context[ForecastRecipe], window: Window) -> list[str]:
         return ingested_scopes(context, window)
 
     def plan(self, context: Context[ForecastRecipe], scope: str) -> ScopePlan:
-        recipe = context.recipe
-        records = refined_records(context, scope)
-        array_of = load(context).cube(recipe).arrays
+        recipe, records, template = context.recipe, refined_records(context, scope), load(context)
+        array_of = template.cube(recipe).arrays
         partitions = []
-        for variable in recipe.select.variables:
-            mine = {k: r for k, r in records.items() if _is_of(k, variable.name)}
+        for names in groups(recipe, template):
+            mine = {k: r for k, r in records.items() if any(_is_of(k, n) for n in names)}
             inputs = tuple(Input(k, r.outputs[0].digest) for k, r in sorted(mine.items()))
-            size = 4 * int(np.prod(array_of[variable.name].shape))
+            arrays = [array_of[n] for n in names]
+            # A few maps: the one looked at, the one read ahead, those that checks remember, and the chunks behind them.
+            rows = max(a.chunks[a.dims.index("lead_time")] for a in arrays)
+            points = int(np.prod([n for d, n in zip(arrays[0].dims, arrays[0].shape, strict=True) if d not in _OUTER]))
             partitions.append(
                 Partition(
-                    key=f"{scope}/{variable.name}",
-                    fingerprint=fingerprint(self.version, recipe.part("checks"), inputs),
+                    key=f"{scope}/{'+'.join(names)}",
+                    fingerprint=fingerprint(self.version, _looking(recipe), inputs),
                     inputs=inputs,
-                    params={"variable": variable.name},
-                    bytes=size,
-                    memory=2 * size,
+                    params={"variables": list(names)},
+                    bytes=sum(4 * int(np.prod(a.shape)) for a in arrays),
+                    memory=4 * points * (8 + 2 * rows) * len(names),
                 )
             )
         return ScopePlan(scope, tuple(partitions))
@@ -65,61 +74,160 @@ class Validate(Phase[ForecastRecipe]):
         assemble(context, cube, structure, scope, refined_records(context, scope))
 
     def process(self, context: Context[ForecastRecipe], partition: Partition) -> Produced:
-        recipe, scope, name = context.recipe, partition.scope, str(partition.params["variable"])
-        template = load(context)
-        subject = _subject(context, template, scope, name)
-        findings = [check.run(subject) for check in suite(recipe.checks)]
-        document = {"variable": name, "findings": [_as_json(f) for f in findings], "statistics": _statistics(subject)}
-        data = orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY)
-        key = f"verdicts/{recipe.name}/{partition.key}.json"
-        context.lake.objects.put(key, data)
-        fatal = next((f.sentence for f in findings if f.fatal), None)
+        recipe, scope = context.recipe, partition.scope
+        names = [str(n) for n in partition.params["variables"]]  # type: ignore[attr-defined]
+        damaged = quarantine.damaged(context, refined_records(context, scope))
+        found = subjects(context, load(context), run_manifest(context, scope), scope, names, damaged)
+        statistics = [Statistics(subject) for subject in found]
+        findings = inspect(found, suite(recipe.checks), [[s] for s in statistics])
+        outputs = []
+        for subject, watch in zip(found, statistics, strict=True):
+            summary = watch.result()
+            mine = [f for f in findings if f.variable == subject.name]
+            runs = list(subject.climate.runs) if subject.climate is not None else []
+            document = {
+                "variable": subject.name, "findings": [_as_json(f) for f in mine], "statistics": _extent(summary),
+                "histogram": {"counts": summary.counts.tolist(), "edges": summary.edges.tolist()},
+                "cells": int(subject.present.size), "climatology": runs,
+            }  # fmt: skip
+            data = orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY)
+            numbers = summary.to_bytes()
+            for key, content in (
+                (f"verdicts/{recipe.name}/{scope}/{subject.name}.json", data),
+                (climatology.summary_key(recipe.name, scope, subject.name), numbers),
+            ):
+                context.lake.objects.put(key, content)
+                outputs.append(Output(key, digest_bytes(content), len(content)))
+        alone = judge(findings, recipe.checks)
         return Produced(
-            outputs=(Output(key, digest_bytes(data), len(data)),),
-            metrics={"checks": len(findings), "score": min((f.score for f in findings), default=1.0)},
-            rejected=fatal,
+            outputs=tuple(outputs),
+            metrics={"checks": len(findings), "score": alone.score, "fields": sum(int(s.present.sum()) for s in found)},
+            rejected=alone.reasons[0] if alone.state is State.REJECTED and alone.reasons else None,
         )
 
     def settle_part(self, context: Context[ForecastRecipe]) -> object:
-        return context.recipe.part("checks", "title", "attribution")
+        part = context.recipe.part("checks", "title", "attribution")
+        part["checks"] = {k: v for k, v in part["checks"].items() if k not in ("notify", "scale")}
+        return part
+
+    def settling(self, context: Context[ForecastRecipe], scope: str, records: Mapping[str, Record]) -> Partition:
+        """Like any settling; what a person released of the run is one more input."""
+        base = super().settling(context, scope, records)
+        _, digest = release.waivers(context, scope)
+        if digest is None:
+            return base
+        inputs = (*base.inputs, Input(f"waivers:{scope}", digest))
+        version = f"{self.name}-{self.version}-settle"
+        return Partition(base.key, fingerprint(version, self.settle_part(context), inputs), inputs)
 
     def settle(self, context: Context[ForecastRecipe], scope: str, records: Mapping[str, Record]) -> Produced:
-        """Judge the run; publish it when the verdict allows, hold it back otherwise."""
-        from .report import report
+        """Judge the run; publish it as the verdict and the policy allow, hold it or roll it back otherwise."""
+        from .report import completeness_matrix, report
 
         recipe = context.recipe
-        documents = {
-            name: orjson.loads(context.lake.objects.get(f"verdicts/{recipe.name}/{scope}/{name}.json"))
-            for name in (v.name for v in recipe.select.variables)
-        }
-        findings = [_from_json(f) for d in documents.values() for f in d["findings"]]
-        statistics = {name: d["statistics"] for name, d in documents.items()}
-        verdict = judge(findings, recipe.checks)
-        outputs = _store_verdict(context, scope, verdict)
+        run = _Run.of(context, scope)
+        verdict = judge(
+            [_from_json(f) for d in run.documents.values() for f in d["findings"]],
+            recipe.checks,
+            sizes={name: int(d["cells"]) for name, d in run.documents.items()},
+            waivers=release.waivers(context, scope)[0],
+        )
+        statuses = completeness.statuses(
+            context, scope, run.rows, damaged=run.damaged, rejected=verdict.quarantined, flagged=verdict.flagged,
+            read_at=run.read_at,
+        )  # fmt: skip
+        outputs = _store(context, scope, verdict, statuses)
+        apart = verdict.state is State.QUARANTINED
+        outputs += quarantine.keep_all(context, scope, run.rows, verdict.quarantined, with_bytes=apart)
         structure = load(context).cube(recipe)
         cube = refined_cube(context, structure)
-        refined = refined_records(context, scope)
         # A run that was published has no branch any more; settled again (another title, a lost report), it needs one.
-        assemble(context, cube, structure, scope, refined)
-        page = report(context, scope, verdict, statistics, cube, presence(context, scope)).encode()
-        key = f"verdicts/{recipe.name}/{scope}/report.html"
-        context.lake.objects.put(key, page)
-        outputs.append(Output(key, digest_bytes(page), len(page)))
+        assemble(context, cube, structure, scope, run.refined)
+        page = report(context, scope, verdict, run.documents, cube, statuses).encode()
+        matrix = picture(completeness_matrix(recipe, statuses))
+        for name, content in (("report.html", page), ("completeness.svg", matrix)):
+            key = f"verdicts/{recipe.name}/{scope}/{name}"
+            context.lake.objects.put(key, content)
+            outputs.append(Output(key, digest_bytes(content), len(content)))
         held = None
-        if verdict.state in PUBLISHED:
-            metadata = {
-                "run": scope,
-                "verdict": verdict.state,
-                "score": verdict.score,
-                "reasons": list(verdict.reasons),
-            }
-            outputs += publish(context, cube, "refined", structure, scope, refined, verdict.state, metadata)
+        if verdict.outcome is Outcome.PUBLISH:
+            places = {v.name: completeness.Places(recipe, v) for v in recipe.select.variables}
+            index = index_of(recipe, parse_run(scope))
+            masked = quarantine.mask(cube, scope, index, run.refined, verdict.quarantined, places)
+            status = "accepted" if verdict.state is State.ACCEPTED else "flagged"
+            metadata = _metadata(scope, verdict)
+            outputs += publish(context, cube, "refined", structure, scope, run.refined, status, metadata, masked=masked)
         else:
-            reasons = "; ".join(verdict.reasons[:3])
-            held = (
-                f"run {scope} of {recipe.name} is held back, {verdict.state} with score {verdict.score:.3f}: {reasons}"
-            )
-        return Produced(outputs=tuple(outputs), metrics={"verdict": verdict.state, "score": verdict.score}, held=held)
+            if verdict.outcome is Outcome.ROLL_BACK:
+                cube.drop_branch(scope)
+            held = _held(context, scope, verdict)
+        climatology.remember(context, scope, verdict.state is State.ACCEPTED)
+        return Produced(
+            outputs=tuple(outputs),
+            metrics={
+                "verdict": verdict.state, "score": verdict.score, "outcome": verdict.outcome,
+                "quarantined": len(verdict.quarantined), "flagged": len(verdict.flagged),
+                "damaged": len(run.damaged),
+            },
+            held=held,
+        )  # fmt: skip
+
+
+_OUTER = ("lead_time", "member", "level")
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What a run is judged by: its manifest, the refine records, what refine could not read, and the findings."""
+
+    rows: Any
+    refined: Mapping[str, Record]
+    damaged: Sequence[quarantine.Damage]
+    documents: Mapping[str, dict[str, Any]]
+    read_at: datetime | None
+
+    @classmethod
+    def of(cls, context: Context[ForecastRecipe], scope: str) -> "_Run":
+        """Everything that is on record of a run."""
+        recipe = context.recipe
+        refined = refined_records(context, scope)
+        keys = [f"verdicts/{recipe.name}/{scope}/{v.name}.json" for v in recipe.select.variables]
+        found = [orjson.loads(data) for data, _ in context.lake.objects.get_many(keys)]
+        steps = [r for k, r in context.ledger.read_all("ingest", scope).items() if not k.endswith(f"/{SETTLE}")]
+        return cls(
+            rows=run_manifest(context, scope),
+            refined=refined,
+            damaged=quarantine.damaged(context, refined),
+            documents={d["variable"]: d for d in found},
+            read_at=max((r.finished for r in steps if r.finished is not None), default=None),
+        )
+
+
+def _looking(recipe: ForecastRecipe) -> object:
+    """The part of the recipe that decides what is found; what follows from it is for settling."""
+    return [
+        {k: v for k, v in check.model_dump(mode="json").items() if k not in _SCALE_ONLY}
+        for check in suite(recipe.checks)
+    ]
+
+
+def _metadata(scope: str, verdict: Verdict) -> dict[str, object]:
+    """What the published snapshot says of its verdict: score, every reason, what was taken out and released."""
+    return {
+        "run": scope,
+        "verdict": str(verdict.state),
+        "score": verdict.score,
+        "reasons": list(verdict.reasons),
+        "quarantined": [s.key for s in verdict.quarantined],
+        "released": [w.model_dump(mode="json") for w in verdict.released],
+    }
+
+
+def _held(context: Context[ForecastRecipe], scope: str, verdict: Verdict) -> str:
+    reasons = "; ".join(verdict.reasons[:3])
+    name = context.recipe.name
+    how = "rolled back" if verdict.outcome is Outcome.ROLL_BACK else "held back"
+    return f"run {scope} of {name} is {how}, {verdict.state} with score {verdict.score:.3f}: {reasons}"
 
 
 def refined_records(context: Context[ForecastRecipe], scope: str) -> dict[str, Record]:
@@ -164,94 +272,30 @@ def published_values(record: Record, variable: str | None = None) -> tuple[Input
     return tuple(inputs)
 
 
-def presence(context: Context[ForecastRecipe], scope: str) -> dict[str, np.ndarray]:
-    """Variable -> bool array (lead_time, member, level): whether the source has the field."""
-    recipe = context.recipe
-    rows = run_manifest(context, scope)
-    return {v.name: _present(rows, recipe, v, load(context).cube(recipe).lead_time) for v in recipe.select.variables}
-
-
-def _present(rows: pa.Table, recipe: ForecastRecipe, variable: Variable, leads: Sequence[int]) -> np.ndarray:
-    members, levels = recipe.select.members or (None,), variable.levels if len(variable.levels) > 1 else (None,)
-    present = np.zeros((len(leads), len(members), len(levels)), bool)
-    mine = rows.filter(pc.equal(rows["variable"].cast(pa.string()), variable.name))
-    columns = (mine[c].to_pylist() for c in ("lead_time", "member", "level"))
-    for lead, member, level in zip(*columns, strict=True):
-        step = leads.index(int(lead.total_seconds() // 3600))
-        at_member = members.index(member) if members != (None,) else 0
-        at_level = levels.index(level) if levels != (None,) else 0
-        present[step, at_member, at_level] = True
-    return present
-
-
 def _is_of(key: str, variable: str) -> bool:
     """Whether a refine partition belongs to a variable: ``<run>/t-m02-l500`` to ``t``."""
     rest = key.split("/", 1)[1]
     return rest == variable or rest.startswith((f"{variable}-m", f"{variable}-l"))
 
 
-def _subject(context: Context[ForecastRecipe], template: Template, scope: str, name: str) -> Subject:
-    recipe = context.recipe
-    structure = template.cube(recipe)
-    array = structure.arrays[name]
-    values = refined_cube(context, structure).read(name, index_of(recipe, parse_run(scope)), f"run/{scope}")
-    if "member" not in array.dims:
-        values = np.expand_dims(values, 1)
-    if "level" not in array.dims:
-        values = np.expand_dims(values, 2)
-    variable = next(v for v in recipe.select.variables if v.name == name)
-    rows = run_manifest(context, scope)
-    rows = rows.filter(pc.equal(rows["variable"].cast(pa.string()), name))
-    present = _present(rows, recipe, variable, structure.lead_time)
-    # What the model does not produce at a step is no fault of the run: those steps are left out.
-    expected = [
-        i
-        for i, step in enumerate(structure.lead_time)
-        if step not in variable.not_at and step in steps_of(recipe, parse_run(scope))
-    ]
-    coordinates = structure.coordinates
-    return Subject(
-        name=name,
-        units=template.variables[name].units,
-        window=variable.window or template.variables[name].step_type,
-        values=values[expected],
-        present=present[expected],
-        lead_time=np.asarray(structure.lead_time)[expected],
-        member=np.asarray(recipe.select.members) if recipe.select.members is not None else None,
-        level=np.asarray(variable.levels) if "level" in array.dims else None,
-        latitude=coordinates["latitude"][1],
-        longitude=coordinates["longitude"][1],
-        attributes={**array.attributes, **_level_of(variable)},
-        window_start=_window_starts(rows, structure.lead_time)[expected],
-    )
+def _extent(summary: Summary) -> dict[str, float | None]:
+    names = ("minimum", "mean", "maximum")
+    values = (float(v) for v in summary.extent)
+    return {n: v if np.isfinite(v) else None for n, v in zip(names, values, strict=True)}
 
 
-def _level_of(variable: Variable) -> dict[str, float]:
-    """The level of a variable that has just one and so no level dimension, for the checks' table of ranges."""
-    return {"level": variable.levels[0]} if len(variable.levels) == 1 else {}
-
-
-def _window_starts(rows: pa.Table, leads: Sequence[int]) -> np.ndarray:
-    """Hour at which the window of each lead time begins (lead_time,); 0 for instant fields."""
-    starts = np.zeros(len(leads), "int64")
-    for lead, start in zip(rows["lead_time"].to_pylist(), rows["window_start"].to_pylist(), strict=True):
-        if start is not None:
-            starts[leads.index(int(lead.total_seconds() // 3600))] = int(start.total_seconds() // 3600)
-    return starts
-
-
-def _statistics(subject: Subject) -> dict[str, float | None]:
-    finite = subject.values[np.isfinite(subject.values)]
-    if not finite.size:
-        return {"minimum": None, "mean": None, "maximum": None}
-    return {"minimum": float(finite.min()), "mean": float(finite.mean(dtype="float64")), "maximum": float(finite.max())}
-
-
-def _store_verdict(context: Context[ForecastRecipe], scope: str, verdict: Verdict) -> list[Output]:
-    data = verdict.to_json()
-    key = f"verdicts/{context.recipe.name}/{scope}/verdict.json"
-    context.lake.objects.put(key, data)
-    return [Output(key, digest_bytes(data), len(data))]
+def _store(
+    context: Context[ForecastRecipe], scope: str, verdict: Verdict, statuses: Mapping[str, np.ndarray]
+) -> list[Output]:
+    name = context.recipe.name
+    outputs = []
+    for key, data in (
+        (release.verdict_key(name, scope), verdict.to_json()),
+        (completeness.key(name, scope), completeness.to_bytes(statuses)),
+    ):
+        context.lake.objects.put(key, data)
+        outputs.append(Output(key, digest_bytes(data), len(data)))
+    return outputs
 
 
 def _as_json(finding: Finding) -> dict[str, Any]:

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from tasks.checks.acceptance import CheckConfig
 from tasks.checks.accumulation import Accumulation
-from tasks.checks.check import Cell, CheckConfig, Finding, Subject
+from tasks.checks.check import Cell, Finding, Subject
 from tasks.checks.coordinates import Coordinates
 from tasks.checks.duplicate import Duplicate
 from tasks.checks.flat import Flat

@@ -10,7 +10,8 @@ import eccodes
 import numpy as np
 import pytest
 
-from tasks.checks.check import CheckConfig, Finding, Subject
+from tasks.checks.acceptance import CheckConfig
+from tasks.checks.check import Finding, Subject
 from tasks.checks.limits import rows
 from tasks.checks.verdict import suite
 

@@ -1,12 +1,15 @@
 """From findings to a verdict."""
 
+from datetime import UTC, datetime
+
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tasks.checks.check import Cell, CheckConfig, Finding, checks
+from tasks.checks.acceptance import CheckConfig
+from tasks.checks.check import Cell, Finding, checks
 from tasks.checks.range import Range
-from tasks.checks.verdict import KEPT_CELLS, State, Verdict, judge, suite
+from tasks.checks.verdict import KEPT_CELLS, State, Verdict, Waiver, judge, suite
 from tasks.lake.errors import CorruptInput
 
 from .synthetic import defect, subject
@@ -39,9 +42,75 @@ finding = st.builds(
     ],
 )
 def test_the_score_decides(score: float, state: str) -> None:
-    verdict = judge([FINE, Finding("missing", "10u", score, "10u: is bad.")], CONFIG)
+    verdict = judge([FINE, Finding("climate", "10u", score, "10u: is bad.", (Cell(6),))], CONFIG)
     assert verdict.state == state
     assert verdict.score == score
+    assert [s.key for s in verdict.quarantined] == (["10u/006"] if state == "quarantined" else [])
+    assert [s.key for s in verdict.flagged] == (["10u/006"] if state == "flagged" else [])
+
+
+def test_below_flag_above_without_cells_the_run_is_rejected() -> None:
+    assert judge([FINE, Finding("jump", "10u", 0.2, "10u: all of it is bad.")], CONFIG).state == "rejected"
+
+
+@pytest.mark.parametrize(
+    ("action", "score", "state"),
+    [
+        ("accept", 0.0, "accepted"), ("accept", 0.9, "accepted"), ("flag", 0.0, "flagged"),
+        ("quarantine", 0.0, "quarantined"), ("reject", 0.0, "rejected"), ("reject", 0.9, "flagged"),
+    ],
+)  # fmt: skip
+def test_the_action_of_the_check_decides_below_flag_above(action: str, score: float, state: str) -> None:
+    config = CheckConfig.model_validate({"run": [{"type": "jump", "action": action}]})
+    assert judge([FINE, Finding("jump", "10u", score, "10u: is bad.", (Cell(6),))], config).state == state
+
+
+def test_thresholds_of_a_check_stand_before_those_of_the_scale() -> None:
+    strict = CheckConfig.model_validate({"run": [{"type": "jump", "accept_above": 1, "flag_above": 0.99}]})
+    found = [Finding("jump", "10u", 0.98, "10u: is bad.", (Cell(6),))]
+    assert judge(found, CONFIG).state == "accepted"
+    assert judge(found, strict).state == "quarantined"
+
+
+def test_too_many_bad_cells_reject_the_run() -> None:
+    found = [Finding("jump", "10u", 0.0, "10u: is bad.", tuple(Cell(3 * i) for i in range(11)))]
+    assert judge(found, CONFIG, sizes={"10u": 110}).state == "quarantined"
+    assert judge(found, CONFIG, sizes={"10u": 109}).state == "rejected"
+
+
+@pytest.mark.parametrize(
+    ("state", "policy", "outcome"),
+    [
+        ("flagged", {}, "publish"), ("flagged", {"flagged": "hold"}, "hold"),
+        ("quarantined", {}, "publish"), ("quarantined", {"quarantined": "hold"}, "hold"),
+        ("rejected", {}, "hold"), ("rejected", {"rejected": "roll_back"}, "roll_back"),
+    ],
+)  # fmt: skip
+def test_the_policy_says_what_is_done(state: str, policy: dict[str, str], outcome: str) -> None:
+    score = {"flagged": 0.9, "quarantined": 0.1, "rejected": 0.1}[state]
+    cells = () if state == "rejected" else (Cell(6),)
+    verdict = judge(
+        [Finding("jump", "10u", score, "10u: is bad.", cells)], CheckConfig.model_validate({"policy": policy})
+    )
+    assert (verdict.state, verdict.outcome) == (state, outcome)
+
+
+@pytest.mark.parametrize("cell", ["10u/006", "10u", "all"])
+def test_what_a_person_releases_is_flagged(cell: str) -> None:
+    found = [Finding("jump", "10u", 0.1, "10u: is bad.", (Cell(6),))]
+    waiver = Waiver(cell=cell, by="Ada", why="a real front", at=datetime(2026, 11, 20, tzinfo=UTC))
+    verdict = judge(found, CONFIG, waivers=[waiver])
+    assert (verdict.state, verdict.quarantined, verdict.released) == ("flagged", (), (waiver,))
+    assert [s.key for s in verdict.flagged] == ["10u/006"]
+    other = waiver.model_copy(update={"cell": "10u/009"})
+    assert judge(found, CONFIG, waivers=[other]).state == "quarantined"
+
+
+def test_a_rejected_run_is_released_as_a_whole_or_by_its_variable() -> None:
+    found = [Finding("coordinates", "10u", 0.0, "10u: lies.", fatal=True)]
+    for cell, state in (("all", "flagged"), ("10u", "flagged"), ("2t", "rejected")):
+        waiver = Waiver(cell=cell, by="Ada", why="known", at=datetime(2026, 11, 20, tzinfo=UTC))
+        assert judge(found, CONFIG, waivers=[waiver]).state == state
 
 
 def test_anything_fatal_rejects_whatever_the_score() -> None:
@@ -52,12 +121,12 @@ def test_anything_fatal_rejects_whatever_the_score() -> None:
 
 def test_nothing_checked_is_not_accepted() -> None:
     verdict = judge([], CONFIG)
-    assert (verdict.state, verdict.score, verdict.reasons) == ("quarantined", 0.0, ("Nothing was checked.",))
+    assert (verdict.state, verdict.score, verdict.reasons) == ("rejected", 0.0, ("Nothing was checked.",))
 
 
 def test_one_ruined_variable_in_twenty_is_not_averaged_away() -> None:
     fine = [Finding(check, f"v{i}", 1.0, "v: fine.") for i in range(20) for check in ("range", "missing", "frozen")]
-    assert judge([*fine, Finding("frozen", "v3", 0.0, "v3: stands still.")], CONFIG).state == "quarantined"
+    assert judge([*fine, Finding("frozen", "v3", 0.0, "v3: stands still.")], CONFIG).state == "rejected"
 
 
 def test_weight_softens_or_sharpens() -> None:
@@ -66,11 +135,12 @@ def test_weight_softens_or_sharpens() -> None:
     assert judge([found], CONFIG).variables == {"2t": pytest.approx(0.9)}
 
 
-def test_one_bad_field_of_many_flags_the_run() -> None:
+def test_one_bad_field_of_many_is_taken_out() -> None:
     thing = defect(subject("2t", members=20))
     thing.values[3, 4, 0, 5, 5] = 1000.0
     verdict = judge([check.run(thing) for check in suite(CONFIG)], CONFIG)
-    assert verdict.state == "flagged"
+    assert verdict.state == "quarantined"
+    assert [s.key for s in verdict.quarantined] == ["2t/018-m04"]
     assert verdict.reasons[0].startswith("range: 2t at +18 h, member 4: 1 value outside 175..335 K, largest 1000.")
 
 
@@ -79,6 +149,7 @@ def test_reasons_are_worst_first() -> None:
     assert verdict.reasons == ("b: y: bad.", "a: x: so so.")
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(finding, max_size=8))
 def test_json_round_trip(found: list[Finding]) -> None:
     verdict = judge(found, CONFIG)
