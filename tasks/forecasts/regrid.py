@@ -1,40 +1,52 @@
-"""Regrid a forecast: published fields times weights, into point-shaped chunks of a cube per target grid."""
+"""Regrid a forecast: published fields times weights, with all that is made of them, into point-shaped chunks.
 
-import contextlib
+docs/regrid.md says how. The pieces: `regrid_plan` (what is made together), `regrid_template` (the target cube),
+`regrid_target` (weights and blocks), `regrid_block` (the work on one block), `postcheck` and `regrid_review` (the
+look before publication).
+"""
+
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from dataclasses import asdict, replace
+from math import prod
+from typing import Any
 
 import numpy as np
+import orjson
 import xxhash
 
-from ..grids.apply import apply
-from ..grids.grid import Grid, from_spec
-from ..grids.spec import GridSpec
-from ..grids.weights import Weights, load_weights, make
-from ..lake.cube_template import ArrayTemplate, CubeTemplate
+from ..grids import store
 from ..lake.cubes import Cube
-from ..lake.errors import ConflictError, CorruptInput
-from ..lake.lake import Lake
+from ..lake.errors import NotFound, UsageError
+from ..lake.fork import fast_codecs
 from ..lake.ledger import Record
-from ..lake.partition import Output, Partition, Produced, fingerprint
+from ..lake.partition import Input, Output, Partition, Produced, digest_bytes, fingerprint
 from ..lake.phase import Context, Phase, ScopePlan, Window
+from . import regrid_block
+from .accumulated import known_of
 from .branch import assemble, publish
+from .postcheck import Tally, merged, pack, unpack
 from .recipe import ForecastRecipe
 from .refine import fork_key
+from .regrid_block import Known
+from .regrid_plan import Group, Item, Size, amount, passes
+from .regrid_review import gaps, incomplete, judged
+from .regrid_target import Target, angles, part_of, request_of, source_of, target_of
+from .regrid_template import blocks, place
+from .rounding import keep_bits
 from .runs import index_of, ingested_scopes, parse_run
-from .template import Template, load, ordered, refined_cube
+from .template import load, refined_cube
 from .validate import published, published_values
-
-_SHARD_BYTES = 384 * 2**20
-_CONSERVED = 1e-5
-"""Allowed relative change of a global mean by a conservative method: float32 fields, float64 weights."""
+from .worker_memory import share
 
 
 class Regrid(Phase[ForecastRecipe]):
-    """Partition: run x target grid x variable. Output: a fork of the target grid's cube; settling publishes it."""
+    """Partition: run x target grid x variables that belong together x block of tiles.
+
+    Output: a fork of the target grid's cube and a tally of what is in it; settling checks the run and publishes it.
+    """
 
     name = "regrid"
-    version = "1"
+    version = "2"
     batch_bytes = 512 * 2**20
     batch_count = 4
 
@@ -45,188 +57,215 @@ class Regrid(Phase[ForecastRecipe]):
         recipe = context.recipe
         if not recipe.grids:
             return ScopePlan(scope, (), (f"{recipe.name} names no target grid",))
-        record = published(context, scope)
-        template = load(context)
-        source = template.cube(recipe)
-        partitions = []
+        record, template = published(context, scope), load(context)
+        partitions: list[Partition] = []
+        notes: list[str] = []
         for spec in recipe.grids:
-            target = regridded_template(template, recipe, spec)
-            for name, array in target.arrays.items():
-                inputs = published_values(record, name)
-                part = {
-                    "grid": spec.model_dump(mode="json", exclude={"variables"}),
-                    "path": regridded_path(recipe, spec, target),
-                }
-                size = 4 * int(np.prod(source.arrays[name].shape))
-                partitions.append(
-                    Partition(
-                        key=f"{scope}/{spec.name}/{name}",
-                        fingerprint=fingerprint(self.version, part, inputs),
-                        inputs=inputs,
-                        params={"grid": spec.name, "variable": name},
-                        bytes=size,
-                        memory=size + 8 * int(np.prod(array.shape)),
-                    )
-                )
-        return ScopePlan(scope, tuple(partitions))
+            target = target_of(template, recipe, spec)
+            for group in target.groups:
+                known = known_of(context, template, scope, group)
+                size = target.size(source_of(template, recipe), template.cube(recipe), group)
+                memory, note = _projected(f"{scope}/{spec.name}/{group.name}", size, group, _limit(recipe))
+                notes += note
+                inputs = tuple(i for name in group.variables for i in published_values(record, name))
+                partitions += _partitions(scope, target, group, known, inputs, size, memory)
+        return ScopePlan(scope, tuple(partitions), tuple(dict.fromkeys(notes)))
 
     def prepare(self, context: Context[ForecastRecipe], scope: str, partitions: Sequence[Partition]) -> None:
         recipe, template = context.recipe, load(context)
         wanted = {str(p.params["grid"]) for p in partitions}
         for spec in (g for g in recipe.grids if g.name in wanted):
-            store_weights(context, template, spec)
-            target = regridded_template(template, recipe, spec)
-            cube = context.lake.cube(regridded_path(recipe, spec, target))
-            cube.ensure(target)
+            store.ensure(context.lake, request_of(template, recipe, spec))
+            target = target_of(template, recipe, spec)
+            cube = context.lake.cube(target.path)
+            _refuse_other_products(cube, target)
+            cube.ensure(target.structure)
             cube.begin(scope, index_of(recipe, parse_run(scope)))
 
     def process(self, context: Context[ForecastRecipe], partition: Partition) -> Produced:
-        recipe, scope = context.recipe, partition.scope
-        name = str(partition.params["variable"])
+        recipe, scope, template = context.recipe, partition.scope, load(context)
         spec = next(g for g in recipe.grids if g.name == partition.params["grid"])
-        template = load(context)
-        source = template.cube(recipe)
-        weights = _weights(context.lake.url, weights_key(template, recipe, spec))
-        index = index_of(recipe, parse_run(scope))
-        values = refined_cube(context, source).read(name, index)
-        target = regridded_template(template, recipe, spec)
-        array = target.arrays[name]
-        fields = apply(weights, values, skipna=True, na_thres=0.5) if np.isnan(values).any() else apply(weights, values)
-        if spec.method == "conservative":
-            _conserves(template, recipe, spec, values, fields, partition.key)
-        cube = context.lake.cube(regridded_path(recipe, spec, target))
+        target = target_of(template, recipe, spec)
+        group = target.group(partition.params["group"])
+        number, known = _as_planned(partition)
+        grid, structure = source_of(template, recipe), template.cube(recipe)
+        index, size = index_of(recipe, parse_run(scope)), target.size(grid, structure, group)
+        part = part_of(context.lake.url, request_of(template, recipe, spec).key, target.block(group), number)
+        if group.turned:
+            part = replace(part, angle=angles(grid)[part.window])
+        with fast_codecs():
+            source: Any = refined_cube(context, structure).group()
+            arrays = {name: source[name] for name in group.variables}
+
+        def read(name: str, at: tuple[slice | int, ...]) -> np.ndarray:
+            return np.asarray(arrays[name][(index, *at, *part.window)])
+
+        cube = context.lake.cube(target.path)
+        where = place(number, target.grid.shape, target.block(group))
+        tallies: dict[str, Tally] = {}
+        shards: list[Output] = []
         with cube.fork(scope) as fork:
-            fork.group[name][index] = fields
+            out = {name: fork.group[name] for name in group.arrays}
+            for items in passes(group, size, _limit(recipe), partition.key):
+                for name, values, tally in regrid_block.make(
+                    group, items, part, read, target.fields(group), known, structure.lead_time,
+                    size.at_once(len(group.variables)), spec.na_thres,
+                ):  # fmt: skip
+                    if spec.keep_bits is not None:
+                        # A copy: other products are still made of the values as they are.
+                        values = values.copy()
+                        keep_bits(values, spec.keep_bits)
+                    outer = values.ndim - len(where)
+                    out[name][(index, *(slice(None),) * outer, *where)] = values
+                    digest = f"xxh3:{xxhash.xxh3_128_hexdigest(np.ascontiguousarray(values))}"
+                    chunk = target.structure.arrays[name].chunk_key(name, index, *(0,) * outer, *number)
+                    shards.append(Output(chunk, digest, values.nbytes))
+                    tallies[name] = tally
         key = fork_key(f"{recipe.name}/{spec.name}", partition.key)
         context.lake.objects.put(key, fork.data)
+        packed = pack(tallies, shards)
+        context.lake.objects.put(_tally_key(key), packed)
+        whole = xxhash.xxh3_128_hexdigest("".join(s.uri + s.digest for s in shards).encode())
         return Produced(
             outputs=(
-                Output(
-                    f"fork:{key}@{cube.path}#{cube.identity}",
-                    f"xxh3:{xxhash.xxh3_128_hexdigest(np.ascontiguousarray(fields))}",
-                    fields.nbytes,
-                ),
+                Output(f"fork:{key}@{cube.path}#{cube.identity}", f"xxh3:{whole}", sum(s.bytes for s in shards)),
+                Output(_tally_key(key), digest_bytes(packed), len(packed)),
             ),
-            metrics={
-                "fields": int(np.prod(values.shape[: -len(template.grid.shape)])),
-                "shard": array.chunk_key(name, index, *[0] * len(array.dims)),
-            },
+            metrics={"fields": len(group.variables) * prod(target.fields(group)), "arrays": len(shards)},
         )
 
+    def settle_part(self, context: Context[ForecastRecipe]) -> object:
+        return context.recipe.regrid.conservation
+
     def settle(self, context: Context[ForecastRecipe], scope: str, records: Mapping[str, Record]) -> Produced:
-        """Assemble, look once more, publish: grid by grid."""
+        """Assemble and look at every grid; publish all of them, or none."""
         recipe, template = context.recipe, load(context)
         status = str(published(context, scope).metrics.get("verdict", "accepted"))
-        outputs: list[Output] = []
+        problems: list[str] = []
+        notes: list[str] = []
+        numbers: dict[str, Any] = {}
+        ready: list[tuple[Target, Cube, dict[str, Record], list[Output]]] = []
         for spec in recipe.grids:
             mine = {k: r for k, r in records.items() if k.startswith(f"{scope}/{spec.name}/")}
             if not mine:
                 continue
-            target = regridded_template(template, recipe, spec)
-            cube = context.lake.cube(regridded_path(recipe, spec, target))
-            assemble(context, cube, target, scope, mine)
-            _complete(cube, target, scope, index_of(recipe, parse_run(scope)))
-            metadata = {"run": scope, "verdict": status, "grid": spec.name}
-            outputs += publish(context, cube, spec.name, target, scope, mine, status, metadata)
-        return Produced(outputs=tuple(outputs))
+            target = target_of(template, recipe, spec)
+            cube = context.lake.cube(target.path)
+            assemble(context, cube, target.structure, scope, mine)
+            keys = [next(o.uri for o in r.outputs if not o.uri.startswith("fork:")) for r in mine.values()]
+            found = [unpack(d, k) for k, (d, _) in zip(keys, context.lake.objects.get_many(keys), strict=True)]
+            shards = [s for _, written in found for s in written]
+            weights = store.read(context.lake.url, request_of(template, recipe, spec).key)
+            wrong = incomplete(cube, target, scope, shards)
+            if not wrong:
+                tallies = merged(t for t, _ in found)
+                wrong, numbers[spec.name] = judged(target, recipe, weights, tallies)
+                notes += gaps(recipe, scope, target, tallies)
+            problems += wrong
+            ready.append((target, cube, mine, shards))
+        outputs = [_report(context, scope, problems, notes, numbers)]
+        said = {"note": f"run {scope} of {recipe.name}, {'; '.join(notes)}"} if notes else {}
+        if problems:
+            more = f"; {len(problems) - 3} more in {outputs[0].uri}" if len(problems) > 3 else ""
+            held = f"run {scope} of {recipe.name} is regridded but held back: {'; '.join(problems[:3])}{more}"
+            return Produced(outputs=tuple(outputs), metrics={"problems": len(problems), **said}, held=held)
+        for target, cube, mine, shards in ready:
+            name = target.spec.name
+            metadata = {"run": scope, "verdict": status, "grid": name, "notes": notes}
+            outputs += publish(context, cube, name, target.structure, scope, mine, status, metadata, shards=shards)
+        return Produced(outputs=tuple(outputs), metrics={"problems": 0, **said})
 
 
-def regridded_template(template: Template, recipe: ForecastRecipe, spec: GridSpec) -> CubeTemplate:
-    """Structure of a target grid's cube: chunks hold all lead times and members of a small tile."""
-    key = (recipe.digest, spec.name)
-    if key not in template.structures:
-        template.structures[key] = _structure(template, recipe, spec)
-    return template.structures[key]
+def _limit(recipe: ForecastRecipe) -> int:
+    """Bytes that a partition may take: what the recipe says, or what this worker has."""
+    return int(recipe.regrid.memory_gb * 1e9) if recipe.regrid.memory_gb is not None else share()
 
 
-def _structure(template: Template, recipe: ForecastRecipe, spec: GridSpec) -> CubeTemplate:
-    source = template.cube(recipe)
-    grid = from_spec(spec)
-    spatial = set(template.grid.dims) | {"latitude", "longitude", "spatial_ref"}
-    coordinates = {n: c for n, c in source.coordinates.items() if n not in spatial}
-    coordinates |= {n: (d, np.asarray(v), a) for n, (d, v, a) in grid.coordinates().items()}
-    arrays = {
-        n: _array(a, grid, spec) for n, a in source.arrays.items() if spec.variables is None or n in spec.variables
+def _projected(where: str, size: Size, group: Group, limit: int) -> tuple[int, list[str]]:
+    """Projected memory of a group's partitions, and a sentence when they are made in several passes."""
+    taken = passes(group, size, limit, where)
+    whole, least = size.memory(group, group.items), max(size.memory(group, items) for items in taken)
+    if len(taken) == 1:
+        return whole, []
+    said = f"in one it would take {amount(whole)}, the limit is {amount(limit)}, so it takes {amount(least)}"
+    return least, [f"{where} is made in {len(taken)} passes over its source: {said}"]
+
+
+def _partitions(
+    scope: str,
+    target: Target,
+    group: Group,
+    known: Mapping[str, Known],
+    inputs: tuple[Input, ...],
+    size: Size,
+    memory: int,
+) -> list[Partition]:
+    """A partition per block of a group."""
+    windows = {name: asdict(k) for name, k in known.items()}
+    part = {
+        "path": target.path,
+        "items": [_definition(i) for i in group.items],
+        "turned": group.turned,
+        "known": windows,
     }
-    return CubeTemplate(source.start, source.interval, source.lead_time, coordinates, arrays, source.attributes)
-
-
-def regridded_path(recipe: ForecastRecipe, spec: GridSpec, target: CubeTemplate) -> str:
-    """Where the cube of a target grid lies in the lake."""
-    digest = target.digest.removeprefix("sha256:")[:12]
-    return f"cubes/{recipe.name}/{spec.name}/{digest}-{spec.method}-{spec.tile}.icechunk"
-
-
-def weights_key(template: Template, recipe: ForecastRecipe, spec: GridSpec) -> str:
-    """Where the weights of a grid pair and method lie in the lake."""
-    source, _ = ordered(template.grid, recipe)
-    digests = "-".join(d.removeprefix("sha256:")[:12] for d in (source.digest, from_spec(spec).digest))
-    return f"weights/{digests}-{spec.method}.nc"
-
-
-def store_weights(context: Context[ForecastRecipe], template: Template, spec: GridSpec) -> str:
-    """Make the weights unless they are there: written once, whoever asks first."""
-    key = weights_key(template, context.recipe, spec)
-    if context.lake.objects.head(key) is None:
-        source, _ = ordered(template.grid, context.recipe)
-        data = make(source, from_spec(spec), spec.method).save()
-        with contextlib.suppress(ConflictError):
-            context.lake.objects.put_new(key, data)
-    return key
-
-
-@lru_cache(maxsize=8)
-def _weights(lake: str, key: str) -> Weights:
-    return load_weights(Lake(lake).objects.get(key))
-
-
-def _array(array: ArrayTemplate, grid: Grid, spec: GridSpec) -> ArrayTemplate:
-    spatial = 2 if array.dims[-1] != "cell" else 1
-    outer = array.shape[:-spatial]
-    tile = tuple(min(spec.tile, n) for n in grid.shape)
-    per_tile = 4 * int(np.prod(outer))
-    # Whole maps in one shard while that stays writable at once; else as many rows of tiles as do.
-    rows = max(1, min(-(-grid.shape[0] // tile[0]), _SHARD_BYTES // max(1, per_tile * tile[0] * grid.shape[1])))
-    shards = (rows * tile[0], -(-grid.shape[1] // tile[1]) * tile[1])
-    attributes = {k: v for k, v in array.attributes.items() if k not in ("coordinates", "keep_bits")}
-    attributes["regrid_method"] = spec.method
-    return ArrayTemplate(
-        dims=(*array.dims[:-spatial], *grid.dims),
-        shape=(*outer, *grid.shape),
-        chunks=(*outer, *tile),
-        shards=(*outer, *shards),
-        attributes=attributes,
-        level=array.level,
-    )
-
-
-def _conserves(
-    template: Template, recipe: ForecastRecipe, spec: GridSpec, values: np.ndarray, fields: np.ndarray, key: str
-) -> None:
-    """A conservative method keeps the global mean of a complete global field."""
-    source, _ = ordered(template.grid, recipe)
-    target = from_spec(spec)
-    if not (source.is_global and target.is_global) or np.isnan(values).any():
-        return
-    before = np.average(values.reshape(-1, source.size), axis=1, weights=source.areas.ravel())
-    after = np.average(fields.reshape(-1, target.size), axis=1, weights=target.areas.ravel())
-    scale = np.abs(values).max() or 1.0
-    worst = int(np.abs(after - before).argmax())
-    if abs(after[worst] - before[worst]) > _CONSERVED * scale:
-        raise CorruptInput(
-            f"{key}: regridding changed a global mean",
-            partition=key,
-            expected=float(before[worst]),
-            found=float(after[worst]),
+    return [
+        Partition(
+            key=f"{scope}/{target.spec.name}/{group.name}/{'-'.join(map(str, number))}",
+            fingerprint=fingerprint(Regrid.version, part, inputs),
+            inputs=inputs,
+            params={"grid": target.spec.name, "group": group.name, "block": list(number), "known": windows},
+            bytes=len(group.variables) * size.array,
+            memory=memory,
         )
+        for number in blocks(target.grid.shape, target.block(group))
+    ]
 
 
-def _complete(cube: Cube, target: CubeTemplate, scope: str, index: int) -> None:
-    """Every shard of the run is on its branch."""
-    store = cube.store(f"run/{scope}")
-    import asyncio
+def _definition(item: Item) -> object:
+    """What decides the values of an item, as JSON values."""
+    product = None if item.product is None else item.product.model_dump(mode="json")
+    return [item.name, product, [s.model_dump(mode="json") for s in item.statistics]]
 
-    for name, array in target.arrays.items():
-        key = array.chunk_key(name, index, *[0] * len(array.dims))
-        if not asyncio.run(store.exists(key)):
-            raise CorruptInput(f"{cube.path} lacks {key} of run {scope} after regridding")
+
+def _as_planned(partition: Partition) -> tuple[tuple[int, ...], dict[str, Known]]:
+    """Number of the block and what is known of the variables, from a partition's parameters."""
+    params: Any = partition.params
+    known = {
+        name: Known(k["units"], k["step_type"], k["rising"], tuple(tuple(w) if w else None for w in k["windows"]))
+        for name, k in params["known"].items()
+    }
+    return tuple(params["block"]), known
+
+
+def _refuse_other_products(cube: Cube, target: Target) -> None:
+    """Raise ``UsageError`` where the cube holds a product under a name that now means another one."""
+    try:
+        there = {name: dict(array.attrs) for name, array in cube.group().arrays()}
+    except NotFound:
+        return
+    for name, array in target.structure.arrays.items():
+        if name not in there:
+            continue
+        for what in ("product", "units"):
+            found, wanted = there[name].get(what), array.attributes.get(what)
+            if found != wanted:
+                raise UsageError(
+                    f"{name} is another product in the runs that {cube.path} holds; give the new one another name",
+                    expected=f"{what} {found}",
+                    found=wanted,
+                )
+
+
+def _tally_key(fork: str) -> str:
+    return f"{fork.removesuffix('.fork')}.tally.npz"
+
+
+def _report(
+    context: Context[ForecastRecipe], scope: str, problems: list[str], notes: list[str], numbers: dict[str, Any]
+) -> Output:
+    """What was looked at before publication, as JSON beside the verdict of validation."""
+    document = {"run": scope, "problems": problems, "notes": notes, "grids": numbers}
+    data = orjson.dumps(document, option=orjson.OPT_INDENT_2)
+    key = f"verdicts/{context.recipe.name}/{scope}/regrid.json"
+    context.lake.objects.put(key, data)
+    return Output(key, digest_bytes(data), len(data))
