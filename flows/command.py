@@ -5,8 +5,8 @@ import contextlib
 import sys
 import textwrap
 from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, replace
+from typing import Any, Protocol
 
 import orjson
 
@@ -17,7 +17,7 @@ from tasks.lake.settings import parse_setting
 from tasks.report import Progress, Report
 
 from . import runtime
-from .phase import DEFAULT_LAKE, PhaseFailed, Request, plan, run
+from .phase import DEFAULT_LAKE, PhaseFailed, Request, plan, run, wait_for
 from .server import Server
 
 WHAT = {
@@ -55,6 +55,10 @@ def parser(name: str) -> argparse.ArgumentParser:
     which.add_argument("--latest", action="store_true", help="the newest run that should be complete by now")
     runs.add_argument("--start", metavar="A", help="first run of a range (2026-11-20 or 2026-11-20T00)")
     runs.add_argument("--end", metavar="B", help="last run of a range")
+    which.add_argument("--days-back", metavar="N", type=int, help="the runs of today and of the N days before")
+    runs.add_argument(
+        "--wait", metavar="MINUTES", type=float, default=0.0, help="wait for a run that is not complete yet"
+    )
     what = made.add_argument_group("what of it")
     what.add_argument(
         "--select", choices=[str(s) for s in Select], default=str(Select.MISSING),
@@ -72,10 +76,10 @@ def parser(name: str) -> argparse.ArgumentParser:
     for kind, options in recipes.options().items():
         group = made.add_argument_group(f"keys of {kind} recipes") if options else made
         for option in options:
-            group.add_argument(
-                option.flag, action="append", default=[], metavar=option.metavar, dest=option.destination,
-                help=option.help,
-            )  # fmt: skip
+            taken: dict[str, Any] = {"action": "append", "default": [], "metavar": option.metavar}
+            if option.constant is not None:
+                taken = {"action": "append_const", "default": [], "const": option.constant}
+            group.add_argument(option.flag, dest=option.destination, help=option.help, **taken)
     where = made.add_argument_group("where")
     where.add_argument(
         "--lake",
@@ -97,11 +101,26 @@ def parser(name: str) -> argparse.ArgumentParser:
     return made
 
 
-def main(name: str, argv: Sequence[str] | None = None) -> int:
+class Extra(Protocol):
+    """Arguments that only one flow has, and what they do before its phase runs (not with ``--plan``)."""
+
+    def arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Add the arguments."""
+        ...
+
+    def before(self, arguments: argparse.Namespace, request: Request, progress: Progress) -> None:
+        """Do what they ask for. Raises ``UsageError``, and changes nothing, when that cannot be."""
+        ...
+
+
+def main(name: str, argv: Sequence[str] | None = None, extra: Extra | None = None) -> int:
     """Run a flow from the command line; the exit code."""
-    arguments = parser(name).parse_args(argv)
+    made = parser(name)
+    if extra is not None:
+        extra.arguments(made)
+    arguments = made.parse_args(argv)
     try:
-        return _main(name, arguments)
+        return _main(name, arguments, extra)
     except LakeError as error:
         return _failed(name, arguments, error)
     except KeyboardInterrupt:
@@ -115,13 +134,15 @@ def main(name: str, argv: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _main(name: str, arguments: argparse.Namespace) -> int:
+def _main(name: str, arguments: argparse.Namespace, extra: Extra | None = None) -> int:
     if (arguments.start or arguments.end) and (arguments.run or arguments.latest):
         parser(name).error("--start and --end do not go with --run or --latest")
+    if arguments.start and arguments.days_back is not None:
+        parser(name).error("--start does not go with --days-back")
     request = Request(
         recipe=arguments.recipe, run=arguments.run, start=arguments.start, end=arguments.end, latest=arguments.latest,
         lake=arguments.lake, select=arguments.select, force=arguments.force, cluster=arguments.cluster,
-        settings=_settings(arguments),
+        settings=_settings(arguments), days_back=arguments.days_back, wait=arguments.wait,
     )  # fmt: skip
     runtime.quiet()
     request.load()
@@ -129,6 +150,10 @@ def _main(name: str, arguments: argparse.Namespace) -> int:
     if arguments.plan:
         return _plan(name, names, request, arguments.json)
     progress = Progress() if arguments.json else _terminal()
+    if extra is not None:
+        extra.before(arguments, request, progress)
+    wait_for(request, names[0], progress)
+    request = replace(request, wait=0.0)
     if _nothing_to_do(names, request):
         reports = _idle(names, request, progress)
     elif arguments.no_prefect:
@@ -293,6 +318,8 @@ def _take_away(reports: Sequence[Report], request: Request) -> None:
     for uri in dict.fromkeys([*pages, *cubes, *files]):
         print(f"{base}/{uri}")
     recipe = reports[0].recipe
+    if not cubes:
+        return
     print(
         textwrap.dedent(f"""\
 

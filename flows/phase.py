@@ -3,20 +3,21 @@
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
+from tasks import runner
 from tasks.executor import Executor
 from tasks.forecasts.runs import parse_run
 from tasks.lake import recipe as recipes
-from tasks.lake.errors import ExitCode, LakeError
+from tasks.lake import secrets
+from tasks.lake.errors import ExitCode, LakeError, UsageError
 from tasks.lake.lake import Lake
 from tasks.lake.ledger import Select
 from tasks.lake.phase import Window
 from tasks.lake.recipe import Recipe
 from tasks.plan import Options, Plan, plan_phase
 from tasks.report import Progress, Report
-from tasks.runner import run_phase
 
 from .runtime import executor, open_cluster
 
@@ -47,13 +48,20 @@ class Request:
     force: bool = False
     cluster: str = "local"
     settings: Mapping[str, Any] = field(default_factory=dict)
+    days_back: int | None = None
+    wait: float = 0.0
 
     @property
     def window(self) -> Window:
         """The runs that are meant."""
+        start = _when(self.start, "T00") if self.start else None
+        if self.days_back is not None:
+            if self.days_back < 0 or self.run or self.start or self.latest:
+                raise UsageError("days back is a number of days from 0 on, in the place of a run or a start")
+            start = datetime.combine(datetime.now(UTC).date(), time.min, UTC) - timedelta(days=self.days_back)
         return Window(
             run=parse_run(self.run) if self.run else None,
-            start=_when(self.start, "T00") if self.start else None,
+            start=start,
             end=_when(self.end, "T23") if self.end else None,
             latest=self.latest,
         )
@@ -76,7 +84,7 @@ def run(
     request: Request, name: str, place: Executor, progress: Progress | None = None, flow_run_id: str | None = None
 ) -> Report:
     """Run a phase on an executor."""
-    return run_phase(
+    return runner.run_phase(
         Lake(request.lake),
         request.load(),
         name,
@@ -87,17 +95,31 @@ def run(
     )
 
 
+def wait_for(request: Request, name: str, progress: Progress) -> None:
+    """Wait, as long as the request says, for what is not complete yet at the provider; before a cluster is opened."""
+    if request.wait:
+        runner.wait_for(Lake(request.lake), request.load(), name, request.window, request.wait * 60, progress)
+
+
 def in_flow(name: str, request: Request) -> dict[str, Any]:
     """The body of a phase's flow: run it inside the current flow run. Raises ``PhaseFailed``."""
     from prefect.runtime import flow_run
 
-    from .artifacts import FlowProgress, table
+    from tasks.batch import secret_of_block
 
+    from .artifacts import FlowProgress, table
+    from .notify import told
+
+    # A phase may need a secret before any batch: to list, to log in.
+    secrets.scheme("block", secret_of_block)
+    progress = FlowProgress(name, request.recipe)
+    wait_for(request, name, progress)
     with open_cluster(request.cluster) as place, executor(place, prefect=True) as running:
-        report = run(request, name, running, FlowProgress(name, request.recipe), flow_run.id)
+        report = run(request, name, running, progress, flow_run.id)
     for tell in _listeners:
         tell(report)
     table(report)
+    told(request, report)
     if report.exit_code is not ExitCode.DONE:
         raise PhaseFailed(report)
     return report.as_json()
@@ -121,8 +143,11 @@ def phase_flow(phase: str, description: str) -> Any:
         force: bool = False,
         cluster: str = "local",
         settings: dict[str, Any] | None = None,
+        days_back: int | None = None,
+        wait: float = 0.0,
     ) -> dict[str, Any]:
-        return in_flow(phase, Request(recipe, run, start, end, latest, lake, select, force, cluster, settings or {}))
+        place = (lake, select, force, cluster, settings or {})
+        return in_flow(phase, Request(recipe, run, start, end, latest, *place, days_back, wait))
 
     run_it.__name__ = run_it.__qualname__ = phase
     run_it.__doc__ = description
@@ -139,6 +164,8 @@ def named(flow: str) -> Callable[[], str]:
         recipe = str(given["recipe"])
         if given.get("start") or given.get("end"):
             window = f"{given.get('start') or ''}..{given.get('end') or ''}"
+        elif given.get("days_back") is not None:
+            window = f"{given['days_back']} days back"
         elif given.get("latest"):
             window = "latest"
         else:

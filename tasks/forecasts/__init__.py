@@ -2,9 +2,15 @@
 
 from typing import Any
 
+from ..lake.settings import Option
 from .recipe import ForecastRecipe as Recipe
 
-__all__ = ["Recipe", "phases"]
+__all__ = ["OPTIONS", "Recipe", "phases"]
+
+OPTIONS = (
+    Option("--relearn", "drift", "learn the template anew from this run, where it drifted", constant="relearn"),
+    Option("--partial", "runs.partial", "take a run as far as it is there, and complete it later", constant=True),
+)
 
 
 def phases() -> dict[str, Any]:

@@ -1,14 +1,15 @@
 """The provider's archive as ingest and refine see it: mirrors, index files, byte ranges."""
 
-from collections.abc import Callable
+import contextlib
 from datetime import datetime
 
-from ..lake.errors import LakeError, NotFound, NotThereYet, Unreachable
+from ..lake.errors import LakeError, NotFound, NotThereYet, QuotaError, Unreachable
 from ..lake.objects import Meta, Objects
 from ..lake.phase import Context
 from .recipe import ForecastRecipe
 from .runs import run_id
 from .sources.source import SourceFile
+from .throttle import throttle
 
 
 class Archive:
@@ -16,6 +17,7 @@ class Archive:
 
     def __init__(self, context: Context[ForecastRecipe]) -> None:
         self.lake = context.lake.objects
+        self._lake_url = context.lake.url
         self.source = context.recipe.source
         roots = self.source.roots()
         self.own = not roots
@@ -39,23 +41,36 @@ class Archive:
         """The source's files of one step, by the first mirror's layout."""
         return list(self.source.files(self.mirrors[0].url, run, step))
 
-    def read(self, key: str) -> tuple[bytes, Meta, Objects]:
-        """A whole object (an index), its metadata, and the mirror that had it.
+    def read(self, key: str, mirror: int = 0) -> tuple[bytes, Meta, int]:
+        """A whole object (an index), its metadata, and the number of the mirror that had it; ``mirror`` is asked first.
 
         Raises ``NotThereYet`` when no mirror has it, ``Unreachable`` when none answers.
         """
-        return self._first(key, lambda store: (*store.get_with_meta(key), store))
+        errors: list[LakeError] = []
+        for number in [mirror, *(n for n in range(len(self.mirrors)) if n != mirror)]:
+            try:
+                with self._throttle(self.mirrors[number]):
+                    return *self.mirrors[number].get_with_meta(key), number
+            except (NotFound, Unreachable, QuotaError) as error:
+                errors.append(error)
+        if all(isinstance(e, NotFound) for e in errors):
+            raise NotThereYet(f"{self.base(mirror)}/{key} is not there (yet)")
+        raise next(e for e in errors if not isinstance(e, NotFound))
 
-    def head(self, key: str) -> tuple[Meta, Objects]:
-        """Metadata of an object and the mirror that has it."""
+    def base(self, mirror: int) -> str:
+        """The address of a mirror, without options such as the region."""
+        return _base(self.mirrors[mirror])
 
-        def look(store: Objects) -> tuple[Meta, Objects]:
-            meta = store.head(key)
-            if meta is None:
-                raise NotFound(f"{store.url}/{key} is not there")
-            return meta, store
+    def fetch(self, url: str, offset: int, length: int) -> bytes:
+        """Bytes of what a manifest's ``url`` names. Raises ``CorruptInput`` when it ends before them."""
+        store, key = self.resolve(url)
+        with self._throttle(store):
+            return store.get_range(key, offset, length)
 
-        return self._first(key, look)
+    def _throttle(self, store: Objects) -> contextlib.AbstractContextManager[None]:
+        if store is self.lake or store.location.is_local or self.own:
+            return contextlib.nullcontext()
+        return throttle(self._lake_url, _base(store)).request()
 
     def resolve(self, url: str) -> tuple[Objects, str]:
         """The store and key behind a manifest's ``url``: a key of the lake, or a place under a mirror."""
@@ -73,18 +88,6 @@ class Archive:
         """Where an object is, as manifests record it: an absolute URL without options such as the region, or a
         key of the lake, which may be moved, for an archive that is part of it."""
         return f"{self._place}/{key}" if self.own else f"{_base(store)}/{key}"
-
-    def _first[T](self, key: str, look: Callable[[Objects], T]) -> T:
-        errors: list[LakeError] = []
-        for store in self.mirrors:
-            try:
-                return look(store)
-            except (NotFound, Unreachable) as error:
-                errors.append(error)
-        if all(isinstance(e, NotFound) for e in errors):
-            where = _base(self.mirrors[0])
-            raise NotThereYet(f"{where}/{key} is not there (yet)")
-        raise next(e for e in errors if not isinstance(e, NotFound))
 
 
 def _base(store: Objects) -> str:

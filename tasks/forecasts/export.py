@@ -65,5 +65,7 @@ def _inputs(context: Context[ForecastRecipe], scope: str, exporter: Exporter) ->
                 f"run {scope} of {context.recipe.name} is not regridded; "
                 f"run first: python -m flows.regrid {context.recipe.name} --run {scope}"
             )
+        if record.held:
+            raise UsageError(f"there is nothing to export of zone {exporter.zone}: {record.held}")
     zone = f"cubes/{context.recipe.name}/{exporter.zone}/"
     return tuple(i for i in published_values(record) if i.uri.startswith(zone))

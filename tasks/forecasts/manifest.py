@@ -1,7 +1,9 @@
 """The manifest: a Parquet table with a row per field, what ingest makes and refine reads."""
 
 import io
+from collections.abc import Sequence
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -32,6 +34,12 @@ MANIFEST = SCHEMA.insert(0, pa.field("variable", _NAME, nullable=False))
 """Columns of a manifest: an index's, with the name of the variable each field belongs to in the cube."""
 
 
+_PLAIN = pa.schema(
+    [pa.field(f.name, pa.string(), f.nullable) if pa.types.is_dictionary(f.type) else f for f in MANIFEST]
+)
+"""A manifest's columns as they are in the file."""
+
+
 def with_column(table: pa.Table, name: str, values: list[object]) -> pa.Table:
     """The table with one of the columns above replaced by plain values."""
     kind = MANIFEST.field(name)
@@ -39,10 +47,22 @@ def with_column(table: pa.Table, name: str, values: list[object]) -> pa.Table:
     return table.set_column(table.schema.get_field_index(name), kind, pa.array(values, plain).cast(kind.type))
 
 
+def with_constant(table: pa.Table, name: str, value: object) -> pa.Table:
+    """The table with one of the columns above holding the same value in every row."""
+    kind = MANIFEST.field(name)
+    if isinstance(kind.type, pa.DictionaryType):
+        codes = pa.array(np.zeros(len(table), np.int32))
+        column: pa.Array = pa.DictionaryArray.from_arrays(codes, pa.array([value], kind.type.value_type))
+    else:
+        column = pa.repeat(pa.scalar(value, kind.type), len(table))
+    return table.set_column(table.schema.get_field_index(name), kind, column)
+
+
 def write(table: pa.Table) -> bytes:
     """A manifest as Parquet (zstd), byte for byte the same for the same table."""
     sink = io.BytesIO()
-    pq.write_table(table.cast(MANIFEST), sink, compression="zstd", compression_level=3)
+    # Plain columns: pyarrow writes equal dictionary columns with different bytes now and then.
+    pq.write_table(table.cast(_PLAIN), sink, compression="zstd", compression_level=3)
     return sink.getvalue()
 
 
@@ -56,3 +76,8 @@ def read(data: bytes, where: str = "manifest") -> pa.Table:
     if table.schema.names != MANIFEST.names:
         raise CorruptInput(f"{where} is no manifest", expected=MANIFEST.names, found=table.schema.names)
     return table.cast(MANIFEST)
+
+
+def concatenated(tables: Sequence[pa.Table]) -> pa.Table:
+    """Manifests as one."""
+    return pa.concat_tables(tables).unify_dictionaries() if tables else MANIFEST.empty_table()

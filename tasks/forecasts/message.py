@@ -116,6 +116,29 @@ def cut(message: Buffer, sub: int = 0) -> Buffer:
     return bytes(view[:8]) + _LONG.pack(16 + len(body) + 4) + body + END
 
 
+def without_data(start: bytes) -> bytes | None:
+    """A message's header as a message of its own, from the first bytes of a message: its data section is empty.
+
+    Grid, names, units, times and packing read from it as from the whole; values cannot be had. None where the bytes end
+    before the header does (a large bitmap), and for edition 1, whose header comes with the data's length.
+    Raises `CorruptInput` for bytes that are no message.
+    """
+    if start[:4] != START:
+        raise CorruptInput(_at(0, "does not start with GRIB"), expected=START, found=start[:4])
+    if len(start) < 16 or start[7] != 2:
+        return None
+    at = 16
+    while at + 5 <= len(start):
+        size, number = _HEAD.unpack_from(start, at)
+        if number not in SECTIONS or size < 5:
+            raise CorruptInput(_at(0, f"has an unknown section at its byte {at}"), expected="1 to 7", found=number)
+        if number == 7:
+            body = start[16:at] + _HEAD.pack(5, 7)
+            return start[:8] + _LONG.pack(16 + len(body) + 4) + body + END
+        at += size
+    return None
+
+
 def _at(offset: int, what: str) -> str:
     return f"the GRIB message at byte {offset} {what}"
 

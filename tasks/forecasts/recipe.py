@@ -1,15 +1,16 @@
 """The recipe of a forecast: source, selection, cube layout, checks, target grids and exports."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from ..checks.check import CheckConfig
+from ..checks.acceptance import CheckConfig
+from ..checks.acceptance import names as scale_names
 from ..exports.exporter import exporters
-from ..grids.spec import GridSpec
 from ..lake.recipe import Name, Recipe
 from ..lake.registry import Strict
+from .products import AnyProduct, RegridConfig, Statistics, TargetGrid, refuse_products
 from .sources.source import sources
 
 Window = Literal["instant", "accum", "avg", "max", "min"]
@@ -46,6 +47,11 @@ class Runs(Strict):
     start: datetime = Field(description="First run of the cube (UTC): index 0 of init_time.")
     every: int = Field(gt=0, le=24, description="Hours between runs.")
     default: str | None = Field(default=None, description="Run taken when none is named; the latest when absent.")
+
+    partial: bool = Field(
+        default=False,
+        description="Whether a run that is not complete yet is taken as far as it is, and completed later.",
+    )
 
     @field_validator("start")
     @classmethod
@@ -103,18 +109,44 @@ class ForecastRecipe(Recipe):
         default="refuse",
         description="What to do when an index lacks selected fields: fail the step, or record them as missing.",
     )
+    drift: Literal["stop", "warn", "relearn"] = Field(
+        default="warn",
+        description="What to do when a run holds other fields, members or headers than the runs before it: hold it "
+        "back, say so, or learn the template anew.",
+    )
+    references: tuple[Literal["kerchunk", "icechunk"], ...] = Field(
+        default=(), description="Virtual forms to make of every run: references into the provider's GRIB files."
+    )
     runs: Runs
     select: Select
     layout: Layout = Layout()
     checks: CheckConfig = CheckConfig()
-    grids: tuple[GridSpec, ...] = ()
+    grids: tuple[TargetGrid, ...] = ()
+    regrid: RegridConfig = RegridConfig()
+    products: tuple[AnyProduct, ...] = Field(default=(), description="Made in the pass that regrids.")
+    statistics: tuple[Statistics, ...] = Field(default=(), description="Over the members, published with them.")
     exports: tuple[exporters.field, ...] = ()  # type: ignore[valid-type]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _scale_of_the_model(cls, value: Any) -> Any:
+        """The acceptance scale made for the source, where there is one and the recipe names none."""
+        if not isinstance(value, dict):
+            return value
+        source, checks = value.get("source"), value.get("checks") or {}
+        kind = source.get("type") if isinstance(source, dict) else source
+        if kind in scale_names() and isinstance(checks, dict) and "scale" not in checks:
+            return value | {"checks": checks | {"scale": kind}}
+        return value
 
     @model_validator(mode="after")
     def _consistent(self) -> "ForecastRecipe":
         names = [g.name for g in self.grids]
         if len(set(names)) != len(names):
             raise ValueError(f"names a grid twice: {names}")
+        variables = (v.name for v in self.select.variables)
+        members = self.select.members is not None
+        refuse_products(variables, self.products, self.statistics, members, self.grids, self.regrid.vectors)
         outputs = [e.name for e in self.exports]
         if len(set(outputs)) != len(outputs):
             raise ValueError(f"names an export twice: {outputs}")

@@ -14,12 +14,15 @@ import xxhash
 from ..lake.cube_template import ArrayTemplate, CubeTemplate
 from ..lake.errors import CorruptInput, UsageError
 from ..lake.ledger import Record
-from ..lake.partition import Input, Output, Partition, Produced, Status, digest_bytes, fingerprint
+from ..lake.partition import SETTLE, Input, Output, Partition, Produced, Status, digest_bytes, fingerprint
 from ..lake.phase import Context, Phase, ScopePlan, Window
 from . import decode, manifest
 from .archive import Archive
 from .branch import assemble
+from .ingest import manifest_keys, read_manifests
+from .quarantine import Collector, verify_digest
 from .recipe import ForecastRecipe, Variable
+from .redriven import overridden
 from .rounding import keep_bits
 from .runs import index_of, ingested_scopes, lead_times, parse_run, steps_of
 from .template import Learnt, Template, load, ordered, refined_cube, refined_path
@@ -44,7 +47,7 @@ class Refine(Phase[ForecastRecipe]):
     def plan(self, context: Context[ForecastRecipe], scope: str) -> ScopePlan:
         recipe = context.recipe
         rows = run_manifest(context, scope)
-        template = load(context, rows)
+        template = load(context)
         cube = template.cube(recipe)
         layout = recipe.part("layout") | {"path": refined_path(recipe, cube), "steps": lead_times(recipe)}
         partitions = []
@@ -53,6 +56,8 @@ class Refine(Phase[ForecastRecipe]):
             found = _block_rows(rows, block)
             inputs = (Input(f"manifest:{variable.name}", _digest(found)),)
             part = layout | {"variable": {"levels": variable.levels, "keep_bits": variable.keep_bits}}
+            if recipe.checks.damaged != "refuse":
+                part = part | {"damaged": recipe.checks.damaged}
             partitions.append(
                 Partition(
                     key=block_key(scope, variable.name, block.member, block.level),
@@ -67,9 +72,7 @@ class Refine(Phase[ForecastRecipe]):
 
     def prepare(self, context: Context[ForecastRecipe], scope: str, partitions: Sequence[Partition]) -> None:
         del partitions
-        template = load(context, run_manifest(context, scope))
-        template.store(context)
-        structure = template.cube(context.recipe)
+        structure = load(context).cube(context.recipe)
         cube = refined_cube(context, structure)
         cube.ensure(structure)
         cube.begin(scope, index_of(context.recipe, parse_run(scope)))
@@ -80,7 +83,8 @@ class Refine(Phase[ForecastRecipe]):
         structure = template.cube(recipe)
         block = _block(recipe, structure, partition)
         rows = _block_rows(run_manifest(context, scope), block)
-        values = _decoded(context, rows, block, template, structure, parse_run(scope))
+        damage = Collector(context, scope)
+        values = _decoded(context, rows, block, template, structure, parse_run(scope), damage)
         if block.variable.keep_bits is not None:
             keep_bits(values, block.variable.keep_bits)
         index = index_of(recipe, parse_run(scope))
@@ -91,7 +95,10 @@ class Refine(Phase[ForecastRecipe]):
         context.lake.objects.put(key, fork.data)
         digest = f"xxh3:{xxhash.xxh3_128_hexdigest(np.ascontiguousarray(values))}"
         return Produced(
-            outputs=(Output(f"fork:{key}@{cube.path}#{cube.identity}", digest, values.nbytes),),
+            outputs=(
+                Output(f"fork:{key}@{cube.path}#{cube.identity}", digest, values.nbytes),
+                *damage.outputs(partition.key),
+            ),
             metrics={
                 "fields": len(rows),
                 "bytes": int(pc.sum(rows["length"]).as_py() or 0),
@@ -120,17 +127,21 @@ def fork_key(recipe: str, partition: str) -> str:
 
 def run_manifest(context: Context[ForecastRecipe], scope: str) -> pa.Table:
     """The manifest of a whole run, as ingest recorded it. Raises ``UsageError`` when ingest is not done."""
-    records = {k: r for k, r in context.ledger.read_all("ingest", scope).items() if r.status is Status.DONE}
+    known = context.ledger.read_all("ingest", scope)
+    records = {k: r for k, r in known.items() if r.status is Status.DONE}
+    settled = records.pop(f"{scope}/{SETTLE}", None)
     steps = steps_of(context.recipe, parse_run(scope))
     lacking = [s for s in steps if f"{scope}/step-{s:03d}" not in records]
-    if lacking:
+    if settled is None or (lacking and not context.recipe.runs.partial):
+        what = f"{len(lacking)} of {len(steps)} steps are missing" if lacking else "its ingest did not end"
         raise UsageError(
-            f"run {scope} of {context.recipe.name} is not ingested ({len(lacking)} of {len(steps)} steps are missing); "
+            f"run {scope} of {context.recipe.name} is not ingested ({what}); "
             f"run first: python -m flows.ingest {context.recipe.name} --run {scope}"
         )
-    keys = [records[f"{scope}/step-{s:03d}"].outputs[0].uri for s in steps]
-    parts = [manifest.read(data, key) for key, (data, _) in zip(keys, context.lake.objects.get_many(keys), strict=True)]
-    return pa.concat_tables(parts).unify_dictionaries()
+    if settled.held:
+        raise UsageError(settled.held)
+    keys = manifest_keys(records[k] for k in (f"{scope}/step-{s:03d}" for s in steps) if k in records)
+    return overridden(context, scope, manifest.concatenated(list(read_manifests(context, keys))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +213,7 @@ def _decoded(
     template: Template,
     structure: CubeTemplate,
     run: datetime,
+    damage: Collector,
 ) -> np.ndarray:
     """A block's values, float32 (lead_time, [level], *grid) in the cube's order; NaN where the manifest has no row.
 
@@ -217,12 +229,17 @@ def _decoded(
 
     def one(row: dict[str, Any]) -> None:
         lead: timedelta = row["lead_time"]
-        store, key = archive.resolve(row["url"])
-        message = store.get_range(key, row["offset"], row["length"])
-        decode.verify(message)
-        _agree(decode.header(message, row["sub"]), row, learnt, run, f"{row['url']} at {row['offset']}")
         target = values[steps[int(lead.total_seconds() // 3600)], levels[row["level"]] if layered else 0]
-        decode.decode(message, row["sub"], out=target)
+
+        def use(message: bytes) -> None:
+            where = f"{row['url']} at {row['offset']}"
+            verify_digest(message, row["etag"], where)
+            decode.verify(message)
+            _agree(decode.header(message, row["sub"]), row, learnt, run, where)
+            decode.decode(message, row["sub"], out=target)
+
+        if not damage.guarded(row, lambda: archive.fetch(row["url"], row["offset"], row["length"]), use):
+            target[:] = np.nan
 
     with ThreadPoolExecutor(_FETCHERS) as pool:
         for _ in pool.map(one, rows.to_pylist()):

@@ -130,4 +130,5 @@ def _range(recipe: ForecastRecipe, window: Window) -> list[datetime]:
 
 def one_run(cube: "xr.Dataset", scope: str) -> "xr.Dataset":
     """One run of a cube as exporters take it: ``init_time`` a scalar, the cube's bookkeeping left out."""
-    return cube.drop_vars([n for n in _RUN_ONLY if n in cube.variables]).sel(init_time=scope)
+    bookkeeping = [n for n in cube.coords if n in _RUN_ONLY or str(n).endswith("_status")]
+    return cube.drop_vars(bookkeeping).sel(init_time=scope)

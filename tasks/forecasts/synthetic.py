@@ -130,12 +130,15 @@ def height() -> np.ndarray:
 
 
 def weather(run: datetime, step: int, member: int) -> Weather:
-    """The weather ``step`` hours after ``run`` (UTC) as ``member`` has it; member 0 is undisturbed."""
+    """The weather ``step`` hours after ``run`` (UTC) as ``member`` has it; member 0 errs least.
+
+    No two runs agree on the weather of a time, as with real models: a run that repeats another one is suspicious.
+    """
     time = run + timedelta(hours=step)
     hours = (time - _EPOCH).total_seconds() / 3600
     lows = _lows()
     rng = np.random.default_rng([int(run.timestamp()) // 3600, member])
-    growth = 0.0 if member == 0 else 0.3 + step / 24
+    growth = 0.05 + step / 96 if member == 0 else 0.3 + step / 24
     shift_east, shift_north, deepen = growth * rng.normal(size=(3, lows.depth.size)) * [[1.8], [1.0], [0.09]]
 
     phase = lows.phase + 2 * np.pi * hours / lows.period

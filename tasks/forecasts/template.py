@@ -1,11 +1,15 @@
 """The static part of a forecast cube, learnt from the headers of one run and kept in the lake.
 
-What does not change from run to run - grid, names, units, packing - is read from one message per variable
-and stored under ``templates/<recipe>/<digest>``: a JSON with the headers and, as the grid's description,
-one message as it came from the provider. Later runs are held against it.
+What does not change from run to run - grid, names, units, packing - is read from the header of one message per
+variable and stored under ``templates/<recipe>/<digest>/v<version>``: a JSON with the headers; as the grid's
+description, one message without its data; and what the runs of each of the provider's eras hold (`contents`).
+``current.json`` names the version in use. Later runs are held against it (`drift`); learning again makes another
+version, and no version is ever changed.
 """
 
+import contextlib
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import cached_property, lru_cache
 
@@ -18,16 +22,22 @@ from ..grids.from_grib import from_grib
 from ..grids.grid import Grid
 from ..lake.cube_template import ArrayTemplate, CubeTemplate
 from ..lake.cubes import Cube
-from ..lake.errors import CorruptInput, NotFound, UsageError
+from ..lake.errors import ConflictError, CorruptInput, NotFound, UsageError
 from ..lake.lake import Lake
 from ..lake.partition import digest_json
 from ..lake.phase import Context
 from . import decode
 from .archive import Archive
+from .message import cut, without_data
 from .recipe import ForecastRecipe, Variable
 from .runs import lead_times
 
 _SHARD_BYTES = 384 * 2**20
+_CURRENT = "current.json"
+_HEADERS = 16
+_INDENT = orjson.OPT_INDENT_2
+_HEADER_BYTES = 16 * 1024
+"""First bytes of a message that hold its header, unless it has a bitmap or a long list of row lengths."""
 
 CELL_METHODS = {
     "accum": "lead_time: sum",
@@ -64,16 +74,6 @@ class Template:
     def grid(self) -> Grid:
         """The source's grid, in the order the messages hold their values."""
         return from_grib(self.message)
-
-    def store(self, context: Context[ForecastRecipe]) -> None:
-        """Keep the template in the lake, unless it is there."""
-        base = _base(context.recipe)
-        if context.lake.objects.head(f"{base}/headers.json") is not None:
-            return
-        context.lake.objects.put(f"{base}/grid.grib", self.message)
-        context.lake.objects.put(
-            f"{base}/headers.json", orjson.dumps({n: asdict(v) for n, v in self.variables.items()})
-        )
 
     def cube(self, recipe: ForecastRecipe) -> CubeTemplate:
         """The refined cube's structure; worked out once per recipe."""
@@ -176,38 +176,64 @@ def load(context: Context[ForecastRecipe], rows: pa.Table | None = None) -> Temp
 
     Raises ``NotFound`` when there is none and no rows to learn from.
     """
+    number = version(context)
+    if number:
+        return _stored(context.lake.url, f"{base(context.recipe)}/v{number}")
+    if rows is None:
+        raise NotFound(f"nothing was ingested of {context.recipe.name} yet")
+    return learn(context, rows)
+
+
+def version(context: Context[ForecastRecipe]) -> int:
+    """Version of the template in use; 0 when there is none."""
     try:
-        return _stored(context.lake.url, _base(context.recipe))
+        return int(orjson.loads(context.lake.objects.get(f"{base(context.recipe)}/{_CURRENT}"))["version"])
     except NotFound:
-        if rows is None:
-            raise NotFound(f"nothing was refined of {context.recipe.name} yet") from None
-        return learn(context, rows)
+        return 0
+
+
+def store(context: Context[ForecastRecipe], template: Template, learnt_from: str) -> int:
+    """Keep a template as the version after the one in use, and put it into use; its number.
+
+    Safe when two do it at once: the first one's stands. ``learnt_from`` is the run (``2026-11-20T00``).
+    """
+    number = version(context) + 1
+    folder = f"{base(context.recipe)}/v{number}"
+    headers = {
+        "version": number,
+        "learnt_from": learnt_from,
+        "variables": {n: asdict(v) for n, v in template.variables.items()},
+    }
+    for name, data in (("grid.grib", template.message), ("headers.json", orjson.dumps(headers, option=_INDENT))):
+        with contextlib.suppress(ConflictError):
+            context.lake.objects.put_new(f"{folder}/{name}", data)
+    # The pointer comes last: a version that is named is whole.
+    context.lake.objects.put(f"{base(context.recipe)}/{_CURRENT}", orjson.dumps({"version": number}))
+    return number
 
 
 @lru_cache(maxsize=8)
-def _stored(lake: str, base: str) -> Template:
-    # What lies under a digest does not change, and every partition of a worker asks for it.
+def _stored(lake: str, folder: str) -> Template:
+    # A version does not change, and every partition of a worker asks for it.
     objects = Lake(lake).objects
-    headers = orjson.loads(objects.get(f"{base}/headers.json"))
-    return Template({n: Learnt(**v) for n, v in headers.items()}, objects.get(f"{base}/grid.grib"))
+    headers = orjson.loads(objects.get(f"{folder}/headers.json"))
+    variables = {n: Learnt(**v) for n, v in headers["variables"].items()}
+    return Template(variables, objects.get(f"{folder}/grid.grib"))
 
 
 def learn(context: Context[ForecastRecipe], rows: pa.Table) -> Template:
-    """Learn from one message per variable. Raises ``UsageError`` where variables differ in grid or a unit is
-    not the expected one, ``CorruptInput`` where a variable has no message."""
+    """Learn from the header of one message per variable, side by side, without their data.
+
+    Raises ``UsageError`` where variables differ in grid or a unit is not the expected one, ``CorruptInput``
+    where a variable has no message.
+    """
     archive = Archive(context)
     variables: dict[str, Learnt] = {}
     grids: dict[str, str] = {}
-    message = b""
-    for variable in context.recipe.select.variables:
-        found = rows.filter(pc.equal(rows["variable"].cast(pa.string()), variable.name))
-        if not len(found):
-            raise CorruptInput(f"the run has no field of {variable.name}")
-        row = found.sort_by([("lead_time", "descending")]).slice(0, 1).to_pylist()[0]
-        store, key = archive.resolve(row["url"])
-        message = store.get_range(key, row["offset"], row["length"])
-        decode.verify(message)
-        header = decode.header(message, row["sub"])
+    wanted = context.recipe.select.variables
+    with ThreadPoolExecutor(min(_HEADERS, len(wanted))) as pool:
+        headers = list(pool.map(lambda v: _header(archive, rows, v), wanted))
+    for variable, (message, header) in zip(wanted, headers, strict=True):
         if variable.units is not None and header.units != variable.units:
             raise UsageError(f"{variable.name} has other units", expected=variable.units, found=header.units)
         variables[variable.name] = Learnt(
@@ -224,7 +250,38 @@ def learn(context: Context[ForecastRecipe], rows: pa.Table) -> Template:
         raise UsageError(
             "the selected variables lie on different grids", expected="one grid", found=", ".join(grids.values())
         )
-    return Template(variables, message)
+    return Template(variables, headers[-1][0])
+
+
+def _header(archive: Archive, rows: pa.Table, variable: Variable) -> tuple[bytes, decode.Header]:
+    """A message of a variable, without its data where that can be, and its header."""
+    found = rows.filter(pc.equal(rows["variable"].cast(pa.string()), variable.name))
+    if not len(found):
+        raise CorruptInput(f"the run has no field of {variable.name}")
+    row = found.sort_by([("lead_time", "descending")]).slice(0, 1).to_pylist()[0]
+    if row["sub"] == 0 and row["length"] > _HEADER_BYTES:
+        start = without_data(archive.fetch(row["url"], row["offset"], _HEADER_BYTES))
+        if start is not None:
+            return start, decode.header(start)
+    message = archive.fetch(row["url"], row["offset"], row["length"])
+    decode.verify(message)
+    # The grid is that of the field; a message of several is cut.
+    message = bytes(cut(message, row["sub"]))
+    return without_data(message) or message, decode.header(message)
+
+
+def changed(before: Template, now: Template) -> list[str]:
+    """How what a run's headers say differs from the template in use, a sentence each."""
+    sentences = []
+    for name, learnt in before.variables.items():
+        found = now.variables.get(name)
+        if found is not None:
+            for what, old in asdict(learnt).items():
+                if (new := getattr(found, what)) != old:
+                    sentences.append(f"{name} has another {what}: {new} instead of {old}")
+    if before.grid.digest != now.grid.digest:
+        sentences.append(f"the grid is another one: {now.grid.shape} points instead of {before.grid.shape}")
+    return sentences
 
 
 def refined_path(recipe: ForecastRecipe, template: CubeTemplate) -> str:
@@ -237,7 +294,8 @@ def refined_cube(context: Context[ForecastRecipe], template: CubeTemplate) -> Cu
     return context.lake.cube(refined_path(context.recipe, template))
 
 
-def _base(recipe: ForecastRecipe) -> str:
+def base(recipe: ForecastRecipe) -> str:
+    """Where the versions of a recipe's template lie in the lake."""
     select = recipe.part("select")["select"]
     matched = ("name", "param", "level_type", "levels", "window", "units")
     part = [recipe.part("source"), [{k: v[k] for k in matched} for v in select["variables"]]]

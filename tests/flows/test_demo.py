@@ -48,7 +48,7 @@ def test_the_pipeline_says_where_its_results_are(demo: Path):
 
 LOST = {
     "a manifest": (f"manifests/demo/{RUN}/step-006.parquet", {"ingest"}),
-    "a copy of the provider's bytes": (f"raw/demo/{RUN}/step-003", {"ingest"}),
+    "a copy of the provider's bytes": (f"raw/demo/all/{RUN}/step-003", {"ingest"}),
     "a fork": (f"staging/demo/refined/{RUN}/msl-m01.fork", {"refine"}),
     "the refined cube": ("cubes/demo/refined", {"refine"}),
     "the findings on a variable": (f"verdicts/demo/{RUN}/t2m.json", {"validate"}),
@@ -98,11 +98,11 @@ def test_another_grid_regrids_and_exports_only_what_reads_it(copy_of_demo: Calla
 def test_one_variable_more_adds_just_that(copy_of_demo: Callable[[], Path], demo: Path, tmp_path: Path):
     lake = copy_of_demo()
     whole = yaml.safe_load((folder() / "demo.yaml").read_text())
-    fewer = whole["select"] | {"variables": [v for v in whole["select"]["variables"] if v["name"] != "tp"]}
+    fewer = whole["select"] | {"variables": [v for v in whole["select"]["variables"] if v["name"] != "msl"]}
     small = tmp_path / "small"
     assert pipeline(edited(tmp_path, select=fewer, exports=[]), small).code == 0
     refined = open_cube(str(small), "demo", "refined")
-    assert "tp" not in refined
+    assert "msl" not in refined
     ran = pipeline("demo", small)
     assert ran.code == 0, ran.out + ran.err
     assert ran.counts("done")["refine"] == len(whole["select"]["members"])

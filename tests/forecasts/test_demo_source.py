@@ -93,7 +93,10 @@ def test_members_diverge(fields: dict[tuple, np.ndarray]):
 
 def test_the_next_run_continues_the_last(fields: dict[tuple, np.ndarray]):
     later = synthetic.weather(RUN + timedelta(hours=12), 0, 0)
-    np.testing.assert_allclose(fields["msl", None, 0, 12], later.msl, atol=1)
+    error = np.abs(fields["msl", None, 0, 12] - later.msl)
+    # A forecast is not the analysis that follows it, but near it (Pa).
+    assert 1 < error.max() < 600
+    assert error.mean() < 60
 
 
 def test_wind_goes_round_lows_the_right_way():

@@ -301,7 +301,6 @@ def test_a_folder_names_its_files_by_the_pattern(keys: dict, url: str, index_url
     assert source.roots() == ("s3://mine?region=eu-west-1",)
     assert source.steps(run("2026-11-20T00")) == (0, 6)
     assert source.files(source.roots()[0], run("2026-11-20T00"), 6) == [SourceFile(url, index_url, 6)]
-    assert source.needs_size is (keys.get("index") == "noaa")
 
 
 def test_a_folder_may_have_a_file_per_member():

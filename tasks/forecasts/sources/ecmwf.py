@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from ...lake.errors import UsageError
 from ..ecmwf_index import read_ecmwf
-from .eras import Eras, Steps, by_hour, every, hours_after
+from .eras import Eras, Steps, by_hour, era_of, every, hours_after
 from .source import Source, SourceFile, sources
 
 MIRRORS = (
@@ -101,6 +101,25 @@ FILES: dict[tuple[str, str], Eras[dict[Sequence[int], tuple[_Part, ...]]]] = {
 }
 """Files of a step. From cycle 50r1 on, the ensembles no longer hold their control: it is the single run."""
 
+PARAMS: dict[str, Eras[frozenset[str]]] = {
+    "ifs": Eras(
+        {
+            "2023-01-18": frozenset({"ptype", "10fg", "10fg3", "tcc"}),
+            "2024-11-13": frozenset({"tcc"}),
+            "2025-11-21": frozenset(),
+        }
+    ),
+}
+"""Params that a model's open data did *not* hold yet, by date."""
+
+LEVELS = Eras(
+    {
+        "2023-01-18": (1000.0, 925.0, 850.0, 700.0, 500.0, 300.0, 250.0, 200.0, 50.0),
+        "2024-02-01": (1000.0, 925.0, 850.0, 700.0, 600.0, 500.0, 400.0, 300.0, 250.0, 200.0, 150.0, 100.0, 50.0),
+    }
+)
+"""Pressure levels (hPa) of the atmospheric streams; further ones may have come since."""
+
 _MEMBERS = {"enfo": tuple(range(51)), "waef": tuple(range(51))}
 
 _LATENCY = ((0, 7.0), (144, 7.7), (360, 8.5))
@@ -161,6 +180,23 @@ class Ecmwf(Source):
     def parse(self, file: SourceFile, run: datetime, index: bytes, size: int | None) -> pa.Table:
         where = file.index_url or file.url
         return read_ecmwf(index, url=file.url, where=where, run=run, step=file.step, member=file.member, size=size)
+
+    def era(self, run: datetime) -> str:
+        product = self.model, self.stream
+        return era_of(run, FOLDERS[self.model, self.resolution], STEPS[product], FILES[product], *self._params, LEVELS)
+
+    def not_yet(self, run: datetime, param: str, level: float | None) -> str | None:
+        if any(param in table.at(run, self._what) for table in self._params):
+            since = next(start for table in self._params for start, absent in table if param not in absent)
+            return f"{param} is in ECMWF's open data from {since:%Y-%m-%d} on"
+        if self.model == "ifs" and level is not None and level >= 50 and level not in LEVELS.at(run, self._what):
+            since = next((start for start, levels in LEVELS if level in levels), None)
+            return None if since is None or since <= run else f"{level:g} hPa is there from {since:%Y-%m-%d} on"
+        return None
+
+    @property
+    def _params(self) -> tuple[Eras[frozenset[str]], ...]:
+        return (PARAMS[self.model],) if self.model in PARAMS and self.stream in ("oper", "enfo") else ()
 
     def latency(self, step: int) -> float:
         return hours_after(_LATENCY, step)

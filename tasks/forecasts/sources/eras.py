@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 
@@ -32,6 +33,12 @@ class Eras[T]:
         raise UsageError(
             f"{what} has no run that early", expected=f"{first:%Y-%m-%dT%H} or later", found=f"{run:%Y-%m-%dT%H}"
         )
+
+
+def era_of(run: datetime, *tables: Eras[Any]) -> str:
+    """The latest change before a run (UTC) in any of several tables: ``2026-05-12T06``."""
+    since = [start for table in tables for start, _ in table if start <= run]
+    return f"{max(since):%Y-%m-%dT%H}" if since else "all"
 
 
 def every(*ranges: tuple[int, int, int]) -> Steps:

@@ -103,10 +103,6 @@ class Folder(Source):
         member = 0 if file.member is None and self.ensemble is not None else file.member
         return read_ecmwf(index, url=file.url, where=where, run=run, step=file.step, member=member, size=size)
 
-    @property
-    def needs_size(self) -> bool:
-        return self.index == "noaa"
-
     def latency(self, step: int) -> float:
         del step
         return self.delay

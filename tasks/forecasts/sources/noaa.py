@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from ...lake.errors import UsageError
 from ..noaa_index import read_noaa
-from .eras import Eras, Steps, by_hour, hours_after
+from .eras import Eras, Steps, by_hour, era_of, hours_after
 from .source import Source, SourceFile
 
 SIX_HOURLY = (0, 6, 12, 18)
@@ -55,9 +55,8 @@ class Noaa(Source):
         where = file.index_url or file.url
         return read_noaa(index, url=file.url, where=where, run=run, step=file.step, member=file.member, size=size)
 
-    @property
-    def needs_size(self) -> bool:
-        return True
+    def era(self, run: datetime) -> str:
+        return era_of(run, self.schedule())
 
     def latency(self, step: int) -> float:
         return hours_after(self.latencies, step)

@@ -61,10 +61,15 @@ class Source(Plugin):
         ends (NOAA). Raises ``CorruptInput`` when the text is no index or belongs to another run or step.
         """
 
-    @property
-    def needs_size(self) -> bool:
-        """Whether `parse` needs the length of the GRIB file (one HEAD request)."""
-        return False
+    def era(self, run: datetime) -> str:
+        """The provider's era a run (UTC) is in, by the first run of it: within an era, runs hold the same fields."""
+        del run
+        return "all"
+
+    def not_yet(self, run: datetime, param: str, level: float | None) -> str | None:
+        """Why a run (UTC) cannot have a field: its era is before the field's. None when it can, or nothing is known."""
+        del run, param, level
+        return None
 
     def latency(self, step: int) -> float:
         """Hours after the initialisation time at which ``step`` is usually there."""
