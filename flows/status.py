@@ -80,7 +80,9 @@ def _show(records: dict[str, list[Record]]) -> None:
         for record in found:
             finished = f"{record.finished:%Y-%m-%d %H:%M:%S}" if record.finished else ""
             seconds = f"{(record.finished - record.started).total_seconds():.1f}" if record.finished else ""
-            remark = record.held or (record.error.message if record.error else "")
+            # What was found, where finding it was the work: a survey's reason, a run's drift.
+            found_out = str(record.metrics.get("note") or record.metrics.get("reason") or "")
+            remark = record.held or (record.error.message if record.error else found_out)
             table.add_row(
                 record.partition, status_of(record), str(record.attempt), finished, seconds,
                 size(sum(o.bytes for o in record.outputs)), remark,

@@ -17,7 +17,7 @@ from tasks.lake import recipe as recipes
 
 ROOT = Path(__file__).resolve().parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-LOCKS = {"requirements.lock": (), "requirements-dev.lock": ("dev", "aws", "references")}
+LOCKS = {"requirements.lock": (), "requirements-dev.lock": ("dev", "aws", "references", "scenes", "surveys")}
 """Lock file -> the extras it holds beside the core dependencies."""
 
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])

@@ -82,6 +82,7 @@ def test_two_pipelines_at_once_share_the_work(demo: Path, tmp_path: Path):
     assert set(attempts.values()) == {1}, "some partition was worked on twice"
 
 
+@pytest.mark.slow
 def test_a_lake_on_s3_holds_the_same_cubes(demo: Path, s3: S3Server):
     lake = s3.lake()
     ran = pipeline("demo", lake)

@@ -36,6 +36,7 @@ def gone(text: str, seconds: float = 20) -> bool:
     return not processes_with(text)
 
 
+@pytest.mark.slow
 def test_a_temporary_server_records_everything_and_ends(demo: Path, tmp_path: Path):
     home, lake = tmp_path / "home", tmp_path / "lake"
     ran = run("pipeline", "demo", "--lake", lake, env=environment(PREFECT_HOME=str(home)))
