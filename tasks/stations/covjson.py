@@ -12,6 +12,7 @@ import numpy as np
 import orjson
 
 from ..lake.errors import CorruptInput
+from .outline import outlined
 
 if TYPE_CHECKING:
     import polars as pl
@@ -34,8 +35,10 @@ class Series:
 
 def parse(data: bytes, where: str) -> list[Series]:
     """The coverages of a document. Raises ``CorruptInput``, which names ``where``, for anything it cannot be."""
+    document = outlined(data)
     try:
-        document = orjson.loads(data)
+        # What is in no form that is read fast is read slowly, and that says what is wrong with it.
+        document = orjson.loads(data) if document is None else document
     except orjson.JSONDecodeError as error:
         raise CorruptInput(f"{where} is not JSON ({error})") from None
     if not isinstance(document, dict) or document.get("type") not in ("Coverage", "CoverageCollection"):
@@ -71,11 +74,11 @@ def _series(coverage: Any, shared: Mapping[str, Any], where: str) -> Series:
     sizes = {name: len(values) for name, values in axes.items()}
     columns = [_times(axes["t"], where)]
     for name, array in coverage.get("ranges", {}).items():
-        columns.append(pl.Series(name, _values(array, sizes, f"{where}, {name}"), nan_to_null=True))
+        columns.append(_values(array, sizes, f"{where}, {name}").alias(name))
     table = pl.DataFrame(columns)
     if not table["timestamp"].is_sorted():
         table = table.sort("timestamp", maintain_order=True)
-    if table["timestamp"].is_duplicated().any():
+    if not np.diff(table["timestamp"].to_physical().to_numpy()).all():
         raise CorruptInput(f"{where} has a time twice")
     parameters = {**shared, **coverage.get("parameters", {})}
     return Series(
@@ -117,8 +120,10 @@ def _times(values: list[Any], where: str) -> "pl.Series":
         raise CorruptInput(f"{where} has a time that is none", expected="ISO 8601 with a zone", found=found) from None
 
 
-def _values(array: Any, sizes: Mapping[str, int], where: str) -> np.ndarray:
-    """Values of a range along t, float64, NaN for null."""
+def _values(array: Any, sizes: Mapping[str, int], where: str) -> "pl.Series":
+    """Values of a range along t, Float64."""
+    import polars as pl
+
     if not isinstance(array, dict):
         raise CorruptInput(
             f"{where} refers to its values", expected="an NdArray in the document", found=str(array)[:80]
@@ -130,18 +135,20 @@ def _values(array: Any, sizes: Mapping[str, int], where: str) -> np.ndarray:
             f"{where} holds no numbers", expected="NdArray of float or integer",
             found=f"{array.get('type')} of {array.get('dataType')}",
         )  # fmt: skip
-    values = np.array(array["values"], dtype="float64")
-    if sizes["t"] == 1 and "axisNames" not in array and values.size == 1:
-        return values.reshape(1)
+    values = array["values"]
+    if not isinstance(values, pl.Series):
+        values = pl.Series(np.array(values, dtype="float64").reshape(-1), nan_to_null=True)
+    if sizes["t"] == 1 and "axisNames" not in array and len(values) == 1:
+        return values
     names, shape = list(array["axisNames"]), list(array["shape"])
     expected = [sizes.get(name, -1) for name in names]
-    if "t" not in names or shape != expected or int(np.prod(shape)) != values.size:
+    if "t" not in names or shape != expected or int(np.prod(shape)) != len(values):
         raise CorruptInput(
             f"{where} does not fit its domain", expected=f"{expected} along {names}",
-            found=f"shape {shape} and {values.size} values",
+            found=f"shape {shape} and {len(values)} values",
         )  # fmt: skip
     # Every axis but t has one value, so the order of axes does not change that of the values.
-    return values.reshape(-1)
+    return values
 
 
 def _number(values: list[Any] | None) -> float | None:

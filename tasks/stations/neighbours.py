@@ -35,35 +35,46 @@ def nearest(station: Station, stations: Sequence[Station], limits: Neighbours) -
     return [other for _, _, other in sorted(near, key=lambda n: n[:2])[: limits.most]]
 
 
-def _median(values: np.ndarray, least: int) -> np.ndarray:
-    """Median over the first axis of what is finite; NaN where less than ``least`` is.
+def _sorted(values: list[np.ndarray]) -> list[np.ndarray]:
+    """Arrays of one length as such that at each place they ascend; without NaN.
 
-    Many times faster than ``np.nanmedian`` for a handful of rows: sorting puts NaN last.
+    Many times faster than ``np.sort`` over a short axis: an odd-even transposition, whole arrays at a time.
     """
-    count = np.isfinite(values).sum(axis=0)
-    if not len(values):
-        return np.full(values.shape[1:], np.nan)
-    ordered = np.sort(values, axis=0)
-    low, high = np.maximum(count - 1, 0) // 2, np.minimum(count // 2, len(values) - 1)
-    column = np.arange(values.shape[1])
-    return np.where(count >= max(1, least), (ordered[low, column] + ordered[high, column]) / 2, np.nan)
+    values = list(values)
+    for turn in range(len(values)):
+        for n in range(turn % 2, len(values) - 1, 2):
+            values[n], values[n + 1] = np.minimum(values[n], values[n + 1]), np.maximum(values[n], values[n + 1])
+    return values
+
+
+def _median(values: list[np.ndarray], least: int, length: int) -> np.ndarray:
+    """Median of what is finite of several arrays at each place; NaN where fewer than ``least`` are."""
+    result = np.full(length, np.nan)
+    missing = [~np.isfinite(v) for v in values]
+    count = len(values) - np.sum(missing, axis=0, dtype="int64") if values else np.zeros(length, "int64")
+    # Infinity sorts last, where the median of what is there never looks.
+    ordered = _sorted([np.where(m, np.inf, v) if m.any() else v for v, m in zip(values, missing, strict=True)])
+    for known in range(max(1, least), len(values) + 1):
+        here = count == known
+        if here.any():
+            np.copyto(result, (ordered[(known - 1) // 2] + ordered[known // 2]) / 2, where=here)
+    return result
 
 
 def medians(
     times: "pl.Series", tables: "Sequence[pl.DataFrame]", limits: Neighbours, columns: Sequence[str]
-) -> "Mapping[str, pl.Series]":
-    """Column -> median of the neighbours' values at ``times``; null where fewer than ``limits.least`` have one.
+) -> Mapping[str, np.ndarray]:
+    """Column -> median of the neighbours' values at ``times``; NaN where fewer than ``limits.least`` have one.
 
     ``tables`` are the neighbours' prepared tables (`prepare.prepared`). The median stands one bad neighbour in three.
     """
-    import polars as pl
-
-    found: dict[str, pl.Series] = {}
     frame = times.alias("timestamp").to_frame()
-    aligned = [frame.join(t, on="timestamp", how="left", maintain_order="left") for t in tables]
-    for name in columns:
-        if name not in limits.tolerance:
-            continue
-        values = np.stack([a[name].to_numpy() for a in aligned]) if aligned else np.empty((0, len(times)))
-        found[name] = pl.Series(name, _median(values, limits.least), nan_to_null=True)
-    return found
+    aligned = [
+        t if t["timestamp"].equals(frame["timestamp"]) else frame.join(t, "timestamp", "left", maintain_order="left")
+        for t in tables
+    ]
+    return {
+        name: _median([a[name].to_numpy() for a in aligned], limits.least, len(times))
+        for name in columns
+        if name in limits.tolerance
+    }

@@ -1,10 +1,13 @@
 """From the provider's table to the columns of the silver one: names, units, special values, every expected time."""
 
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ..lake.errors import CorruptInput
-from .recipe import Mapped, StationRecipe
+from .recipe import Mapped
 from .schema import NAMES
 
 if TYPE_CHECKING:
@@ -15,19 +18,20 @@ TRACE = "_trace"
 """Columns beside the measured ones, bool: there is no direction (calm, variable); precipitation was only a trace."""
 
 
-def prepared(table: "pl.DataFrame", recipe: StationRecipe) -> "pl.DataFrame":
+def prepared(table: "pl.DataFrame", columns: Mapping[str, Mapped], step: timedelta) -> "pl.DataFrame":
     """A refined table (``timestamp`` and the provider's parameters) as silver columns, before any check.
 
-    Columns that the recipe does not fill or the station does not measure are null. A trace of precipitation (RH -1)
-    becomes 0; a direction that means calm (0) or variable (990) becomes null, and the row says so. One row for each
-    expected time between the first and the last. Raises ``CorruptInput`` for times that are off the recipe's interval.
+    ``columns`` are the recipe's, ``step`` the time between two rows. Columns that the recipe does not fill or the
+    station does not measure are null. A trace of precipitation (RH -1) becomes 0; a direction that means calm (0) or
+    variable (990) becomes null, and the row says so. One row for each expected time between the first and the last.
+    Raises ``CorruptInput`` for times that are off the interval.
     """
     import polars as pl
 
     wanted: list[pl.Expr] = []
     nothing: dict[str, pl.Expr] = {NO_DIRECTION: pl.lit(False), TRACE: pl.lit(False)}
     for name in NAMES:
-        mapped = recipe.columns.get(name)
+        mapped = columns.get(name)
         if mapped is None or mapped.parameter not in table.columns:
             wanted.append(pl.lit(None, pl.Float64).alias(name))
             continue
@@ -38,7 +42,7 @@ def prepared(table: "pl.DataFrame", recipe: StationRecipe) -> "pl.DataFrame":
         if mapped.trace is not None and name == "precipitation":
             nothing[TRACE] = (raw == mapped.trace).fill_null(False)
     made = table.select("timestamp", *wanted, *[e.alias(n) for n, e in nothing.items()])
-    return _regular(made, recipe.step)
+    return _regular(made, step)
 
 
 def _value(raw: "pl.Expr", mapped: Mapped) -> "pl.Expr":
@@ -63,11 +67,10 @@ def _regular(table: "pl.DataFrame", step: timedelta) -> "pl.DataFrame":
     if table.is_empty():
         return table
     micros = int(step.total_seconds() * 1e6)
-    off = table.filter(pl.col("timestamp").dt.epoch("us") % micros != 0)
-    if not off.is_empty():
-        raise CorruptInput(
-            "an observation lies between two times", expected=f"multiples of {step}", found=str(off["timestamp"][0])
-        )
+    off = np.flatnonzero(table["timestamp"].to_physical().to_numpy() % micros)
+    if len(off):
+        found = str(table["timestamp"][int(off[0])])
+        raise CorruptInput("an observation lies between two times", expected=f"multiples of {step}", found=found)
     first, last = table["timestamp"][0], table["timestamp"][-1]
     if (last - first) // step + 1 == table.height:
         return table

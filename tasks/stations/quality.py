@@ -1,11 +1,13 @@
 """Quality control of one station's series: five families of checks, a QARTOD flag for every value.
 
 Flags: 1 good, 2 not evaluated, 3 suspect, 4 fail, 9 missing (Manual for the Use of Real-Time Oceanographic Data
-Quality Control Flags, IOOS 2020). Tolerances of change with time are those of WMO (1993). All of it is Polars
-expressions over whole columns; every row is one expected time.
+Quality Control Flags, IOOS 2020). Tolerances of change with time are those of WMO (1993). Every row is one expected
+time. All of it is numpy over whole columns, NaN for null: on a year of hours an expression of Polars costs several
+times what the arithmetic does.
 """
 
 from collections.abc import Iterable, Mapping
+from functools import reduce
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,41 +22,51 @@ if TYPE_CHECKING:
 FAMILIES = ("range", "step", "flat", "consistency", "neighbours")
 """The five families; a value's flag is the worst of theirs."""
 
-_WORTH = {GOOD: 1.0, NOT_EVALUATED: 1.0, SUSPECT: 0.5, FAIL: 0.0}
+UNJUDGED = 0
+"""In the place of a flag where a check could not judge: below all of them, so that the worst of several is their
+maximum."""
+
+type Flags = np.ndarray
+"""uint8, a flag or `UNJUDGED` for each row."""
+type Values = np.ndarray
+"""float64, NaN for null, for each row."""
 
 
 def assess(
-    table: "pl.DataFrame", limits: Quality, every: int, buddies: "Mapping[str, pl.Series] | None" = None
-) -> "pl.DataFrame":
-    """Flags of a prepared table (`prepare.prepared`), UInt8: ``<family>:<column>`` for every check that was made.
+    table: "pl.DataFrame", limits: Quality, every: int, buddies: "Mapping[str, Values] | None" = None
+) -> dict[str, Flags]:
+    """Flags of a prepared table (`prepare.prepared`): ``<family>:<column>`` for every check that was made.
 
     ``every`` is minutes between rows. ``buddies`` holds, per column, what the neighbours say at each time: their
-    median, null where there are too few. 1 is good, 3 suspect, 4 fail; null where the check could not judge.
+    median, NaN where there are too few. 1 is good, 3 suspect, 4 fail; `UNJUDGED` where the check could not judge.
     """
-    import polars as pl
-
     hour = 60 / every
-    present = [n for n in NAMES if table[n].null_count() < table.height]
-    flags = table.select(*_ranges(present, limits.ranges), *_spikes(present, limits, hour))
-    # Steps are looked for among what is not known to be wrong: else a spike marks the values around it.
-    bad = _bad(flags, present)
-    kept = table.with_columns(pl.when(~pl.lit(bad[n])).then(pl.col(n)).alias(n) for n in bad)
-    steps = kept.select(_steps(present, limits, hour))
-    flats = pl.DataFrame([_flat(table[n], limits.flat[n], hour) for n in present if n in limits.flat])
-    rules = table.select(_rules(present, limits.consistency))
-    near = pl.DataFrame(
-        [
-            _buddy(table[n], series, limits.neighbours.tolerance[n])
-            for n, series in (buddies or {}).items()
-            if limits.neighbours is not None and n in present and n in limits.neighbours.tolerance
-        ]
-    )
-    parts = [_worst_of_steps(flags, steps, present), flats, rules, near]
-    made = [p for p in parts if p.width]
-    return pl.concat(made, how="horizontal") if made else pl.DataFrame()
+    values = {c.name: c.to_numpy() for c in table.select(NAMES).get_columns() if c.null_count() < table.height}
+    there = {n: ~np.isnan(v) for n, v in values.items()}
+    checks: dict[str, Flags] = {}
+    for name, series in values.items():
+        bad = []
+        if name in limits.ranges:
+            checks[f"range:{name}"] = _range(series, there[name], limits.ranges[name])
+            bad.append(checks[f"range:{name}"] == FAIL)
+        if name in limits.steps:
+            spikes = _spikes(series, limits.steps[name], hour)
+            bad.append(spikes == FAIL)
+            # Steps are looked for among what is not known to be wrong: else a spike marks the values around it.
+            steps = _steps(np.where(np.logical_or.reduce(bad), np.nan, series), limits.steps[name], hour)
+            checks[f"step:{name}"] = spikes if steps is None else np.maximum(spikes, steps)
+        if name in limits.flat:
+            checks[f"flat:{name}"] = _flat(series, there[name], limits.flat[name], hour)
+    checks |= _rules(values, there, table[TRACE].to_numpy(), limits.consistency)
+    near = limits.neighbours.tolerance if limits.neighbours is not None else {}
+    for name, others in (buddies or {}).items():
+        if name in near and name in values:
+            known = there[name] & ~np.isnan(others)
+            checks[f"neighbours:{name}"] = _marks(known, np.abs(values[name] - others) > near[name])
+    return checks
 
 
-def flagged(table: "pl.DataFrame", checks: "pl.DataFrame") -> "pl.DataFrame":
+def flagged(table: "pl.DataFrame", checks: Mapping[str, Flags]) -> "pl.DataFrame":
     """The table with ``quality_flags`` (a struct, one UInt8 a column) and ``quality_score`` (Float32, 0 to 1).
 
     A value's flag is the worst of its checks; 2 where none judged, and for a direction that does not exist; 9 without
@@ -63,165 +75,106 @@ def flagged(table: "pl.DataFrame", checks: "pl.DataFrame") -> "pl.DataFrame":
     """
     import polars as pl
 
-    by_column: dict[str, list[str]] = {}
-    for name in checks.columns:
-        by_column.setdefault(name.partition(":")[2], []).append(name)
-    both = pl.concat([table, checks], how="horizontal") if checks.width else table
-    flags = both.select(_flag(name, by_column.get(name, [])).alias(name) for name in NAMES)
-    worth = flags.select(
-        pl.col(n).replace_strict(_WORTH, default=None, return_dtype=pl.Float32).alias(n) for n in NAMES
-    )
-    score = worth.select(pl.mean_horizontal(NAMES, ignore_nulls=True).fill_null(0.0).cast(pl.Float32)).to_series()
-    return table.with_columns(score.alias("quality_score"), flags.to_struct("quality_flags"))
+    flags = np.empty((len(NAMES), table.height), "uint8")
+    for row, column in zip(flags, table.select(NAMES).get_columns(), strict=True):
+        name, there = column.name, ~np.isnan(column.to_numpy())
+        judged = worst(checks, name)
+        sound = NOT_EVALUATED if judged is None else np.where(judged == UNJUDGED, np.uint8(NOT_EVALUATED), judged)
+        row[:] = np.where(there, sound, MISSING)
+        if name == "wind_direction":
+            row[~there & table[NO_DIRECTION].to_numpy()] = NOT_EVALUATED
+    count = (flags != MISSING).sum(axis=0, dtype="uint8")
+    halves = 2 * (flags <= NOT_EVALUATED).sum(axis=0, dtype="uint8") + (flags == SUSPECT).sum(axis=0, dtype="uint8")
+    score = halves / (2 * np.maximum(count, 1)).astype("float32")
+    struct = pl.DataFrame(dict(zip(NAMES, flags, strict=True))).to_struct("quality_flags")
+    return table.with_columns(pl.Series("quality_score", score, dtype=pl.Float32), struct)
 
 
-def _flag(name: str, checks: list[str]) -> "pl.Expr":
-    import polars as pl
-
-    judged = pl.max_horizontal(checks) if checks else pl.lit(None, pl.UInt8)
-    value = pl.when(pl.col(name).is_not_null()).then(judged.fill_null(NOT_EVALUATED))
-    if name == "wind_direction":
-        value = value.when(pl.col(NO_DIRECTION)).then(NOT_EVALUATED)
-    return value.otherwise(MISSING).cast(pl.UInt8)
+def worst(checks: Mapping[str, Flags], name: str) -> Flags | None:
+    """The worst flag of each value of a column; None when no check was made of it."""
+    mine = [checks[key] for family in FAMILIES if (key := f"{family}:{name}") in checks]
+    return reduce(np.maximum, mine) if mine else None
 
 
-def _marks(name: str, fail: "pl.Expr | None", suspect: "pl.Expr | None") -> "pl.Expr":
-    """1, 3 or 4 by what is true of a value; null where there is no value or nothing to compare it with."""
-    import polars as pl
-
-    known = [e for e in (fail, suspect) if e is not None]
-    flag = pl.when(pl.any_horizontal([e.is_null() for e in known])).then(None)
-    if fail is not None:
-        flag = flag.when(fail).then(FAIL)
-    if suspect is not None:
-        flag = flag.when(suspect).then(SUSPECT)
-    return flag.otherwise(GOOD).cast(pl.UInt8).alias(name)
+def _marks(known: np.ndarray, suspect: np.ndarray, flag: int = SUSPECT) -> Flags:
+    """GOOD or ``flag`` by what is true of a value, where it is known."""
+    return np.where(known, np.where(suspect, np.uint8(flag), np.uint8(GOOD)), np.uint8(UNJUDGED))
 
 
-def _ranges(present: Iterable[str], ranges: Mapping[str, Range]) -> "list[pl.Expr]":
-    import polars as pl
-
-    def outside(name: str, low: float, high: float) -> pl.Expr:
-        return (pl.col(name) < low) | (pl.col(name) > high)
-
-    return [
-        _marks(f"range:{n}", outside(n, *ranges[n].fail), outside(n, *(ranges[n].suspect or ranges[n].fail)))
-        for n in present
-        if n in ranges
-    ]
+def _range(values: Values, there: np.ndarray, limit: Range) -> Flags:
+    (low, high), (least, most) = limit.fail, limit.suspect or limit.fail
+    flag = there.astype("uint8")
+    flag[(values < least) | (values > most)] = SUSPECT
+    flag[(values < low) | (values > high)] = FAIL
+    return flag
 
 
 def _rows(hours: float, hour: float) -> int:
     return round(hours * hour)
 
 
-def _spikes(present: Iterable[str], limits: Quality, hour: float) -> "list[pl.Expr]":
+def _spikes(values: Values, steps: Mapping[float, float], hour: float) -> Flags:
     """A value that is off both its neighbours in time, in the same direction, by more than the shortest tolerance."""
-    import polars as pl
-
-    made = []
-    for name in present:
-        if name not in limits.steps:
-            continue
-        hours, tolerance = min(limits.steps[name].items())
-        value, rows = pl.col(name), max(1, _rows(hours, hour))
-        before, after = value - value.shift(rows), value - value.shift(-rows)
-        spike = ((before > tolerance) & (after > tolerance)) | ((before < -tolerance) & (after < -tolerance))
-        made.append(_marks(f"spike:{name}", spike, None))
-    return made
-
-
-def _steps(present: Iterable[str], limits: Quality, hour: float) -> "list[pl.Expr]":
-    """A change over any of the hours that is larger than its tolerance."""
-    import polars as pl
-
-    made = []
-    for name in present:
-        tolerances = limits.steps.get(name, {})
-        changes = [
-            (pl.col(name) - pl.col(name).shift(_rows(h, hour))).abs() > tolerance
-            for h, tolerance in tolerances.items()
-            if _rows(h, hour) >= 1
-        ]
-        if changes:
-            # A change that cannot be seen, because a value is missing, is none.
-            made.append(_marks(f"step:{name}", None, pl.any_horizontal([c.fill_null(False) for c in changes])))
-    return made
+    hours, tolerance = min(steps.items())
+    rows = max(1, _rows(hours, hour))
+    before, after = np.full((2, len(values)), np.nan)
+    before[rows:] = values[rows:] - values[:-rows]
+    after[:-rows] = -before[rows:]
+    no_before, no_after = np.isnan(before), np.isnan(after)
+    off_before, off_after = np.abs(before) > tolerance, np.abs(after) > tolerance
+    flag = np.where(off_before & off_after & ((before > 0) == (after > 0)), np.uint8(FAIL), np.uint8(GOOD))
+    # One neighbour is enough to see that a value is no spike; not to see that it is one.
+    flag[(no_before & (no_after | off_after)) | (no_after & off_before)] = UNJUDGED
+    return flag
 
 
-def _bad(flags: "pl.DataFrame", present: Iterable[str]) -> "dict[str, pl.Series]":
-    """Column -> where its value fails by itself."""
-    import polars as pl
-
-    found = {}
-    for name in present:
-        mine = [c for c in (f"range:{name}", f"spike:{name}") if c in flags.columns]
-        if mine:
-            found[name] = flags.select((pl.max_horizontal(mine) == FAIL).fill_null(False)).to_series()
-    return found
-
-
-def _worst_of_steps(flags: "pl.DataFrame", steps: "pl.DataFrame", present: Iterable[str]) -> "pl.DataFrame":
-    """Ranges as they are, spikes and steps as one family."""
-    import polars as pl
-
-    both = pl.concat([flags, steps], how="horizontal") if steps.width else flags
-    ranges = [pl.col(c) for c in flags.columns if c.startswith("range:")]
-    changes = [
-        pl.max_horizontal([c for c in (f"spike:{n}", f"step:{n}") if c in both.columns]).alias(f"step:{n}")
-        for n in present
-        if f"step:{n}" in both.columns or f"spike:{n}" in both.columns
-    ]
-    return both.select(*ranges, *changes) if ranges or changes else pl.DataFrame()
+def _steps(values: Values, steps: Mapping[float, float], hour: float) -> Flags | None:
+    """A change over any of the hours that is larger than its tolerance; None when all are shorter than a row."""
+    apart = [(rows, tolerance) for hours, tolerance in steps.items() if (rows := _rows(hours, hour)) >= 1]
+    if not apart:
+        return None
+    flag = np.full(len(values), GOOD, "uint8")
+    for rows, tolerance in apart:
+        # A change that cannot be seen, because a value is missing, is none.
+        flag[rows:][np.abs(values[rows:] - values[:-rows]) > tolerance] = SUSPECT
+    return flag
 
 
-def _flat(values: "pl.Series", limit: Flat, hour: float) -> "pl.Series":
+def _flat(values: Values, there: np.ndarray, limit: Flat, hour: float) -> Flags:
     """Runs of the same value that are too long; a value that is missing ends a run."""
-    import polars as pl
-
-    there = values.to_numpy()
-    begins = np.flatnonzero(np.r_[True, ~(np.abs(np.diff(there)) <= limit.within)])
-    lengths = np.diff(np.r_[begins, len(there)])
-    length = np.repeat(lengths, lengths)
-    length[np.isin(there, limit.unless)] = 0
-    flag = np.where(length >= _rows(limit.suspect, hour), SUSPECT, GOOD).astype("uint8")
+    begins = np.flatnonzero(np.r_[True, ~(np.abs(np.diff(values)) <= limit.within)])
+    lengths = np.diff(np.r_[begins, len(values)])
+    marks = np.full(len(lengths), GOOD, "uint8")
+    marks[lengths >= _rows(limit.suspect, hour)] = SUSPECT
     if limit.fail is not None:
-        flag[length >= _rows(limit.fail, hour)] = FAIL
-    return pl.select(
-        pl.when(pl.lit(values.is_not_null())).then(pl.lit(pl.Series(flag))).alias(f"flat:{values.name}")
-    ).to_series()
+        marks[lengths >= _rows(limit.fail, hour)] = FAIL
+    flag = np.repeat(marks, lengths)
+    if limit.unless and marks.max() > GOOD:
+        flag[np.isin(values, limit.unless)] = GOOD
+    flag[~there] = UNJUDGED
+    return flag
 
 
-def _rules(present: Iterable[str], rules: Iterable[Rule]) -> "list[pl.Expr]":
+def _rules(
+    values: Mapping[str, Values], there: Mapping[str, np.ndarray], trace: np.ndarray, rules: Iterable[Rule]
+) -> dict[str, Flags]:
     """Both columns of a rule are flagged where it is broken: it does not say which is wrong."""
-    import polars as pl
-
-    broken: dict[str, list[pl.Expr]] = {}
-    there = set(present)
+    broken: dict[str, Flags] = {}
     for rule in rules:
-        names, wrong = _broken(rule)
-        if set(names) <= there:
-            flag = pl.when(wrong.is_null()).then(None).when(wrong).then(rule.flag).otherwise(GOOD).cast(pl.UInt8)
-            for name in names:
-                broken.setdefault(name, []).append(flag)
-    return [pl.max_horizontal(flags).alias(f"consistency:{name}") for name, flags in broken.items()]
-
-
-def _broken(rule: Rule) -> "tuple[tuple[str, str], pl.Expr]":
-    import polars as pl
-
-    if isinstance(rule, NotAbove):
-        return (rule.lower, rule.upper), pl.col(rule.lower) > pl.col(rule.upper) + rule.within
-    one, other = pl.col(rule.one) > 0, pl.col(rule.other) > 0
-    if isinstance(rule, Implies):
-        return (rule.one, rule.other), one & ~other
-    # A trace has a duration, but its amount was set to 0.
-    return (rule.one, rule.other), (one != other) & ~pl.col(TRACE)
-
-
-def _buddy(values: "pl.Series", others: "pl.Series", tolerance: float) -> "pl.Series":
-    import polars as pl
-
-    apart = (values - others).abs() > tolerance
-    frame = pl.DataFrame({"apart": apart})
-    return frame.select(_marks(f"neighbours:{values.name}", None, pl.col("apart"))).to_series()
+        names = (rule.lower, rule.upper) if isinstance(rule, NotAbove) else (rule.one, rule.other)
+        if not set(names) <= set(values):
+            continue
+        (one, other), (has_one, has_other) = [values[n] for n in names], [there[n] for n in names]
+        if isinstance(rule, NotAbove):
+            known, wrong = has_one & has_other, one > other + rule.within
+        elif isinstance(rule, Implies):
+            # It holds where one is 0 or the other is not, whatever is missing of the pair.
+            known, wrong = (has_one | (other > 0)) & (has_other | ~(one > 0)), (one > 0) & ~(other > 0)
+        else:
+            # A trace has a duration, but its amount was set to 0.
+            known, wrong = (has_one & has_other) | trace, ((one > 0) != (other > 0)) & ~trace
+        flag = _marks(known, wrong, rule.flag)
+        for name in names:
+            key = f"consistency:{name}"
+            broken[key] = np.maximum(broken[key], flag) if key in broken else flag
+    return broken

@@ -1,6 +1,7 @@
 """Tables of observations in the lake: merging answers, years, and Parquet that is the same bytes each time."""
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from io import BytesIO
 from typing import TYPE_CHECKING
 
@@ -40,7 +41,8 @@ def merged(answers: "Sequence[pl.DataFrame]") -> "pl.DataFrame":
     for part in parts[1:]:
         result = _over(result, part)
     names = [c for c in sorted(result.columns) if c != "timestamp"]
-    return result.select("timestamp", *names).sort("timestamp")
+    result = result.select("timestamp", *names)
+    return result if result["timestamp"].is_sorted() else result.sort("timestamp")
 
 
 def _over(below: "pl.DataFrame", above: "pl.DataFrame") -> "pl.DataFrame":
@@ -56,9 +58,10 @@ def _over(below: "pl.DataFrame", above: "pl.DataFrame") -> "pl.DataFrame":
 
 def of_year(table: "pl.DataFrame", year: int) -> "pl.DataFrame":
     """The rows of a calendar year (UTC)."""
-    import polars as pl
-
-    return table.filter(pl.col("timestamp").dt.year() == year)
+    inside = table["timestamp"].is_between(
+        datetime(year, 1, 1, tzinfo=UTC), datetime(year + 1, 1, 1, tzinfo=UTC), closed="left"
+    )
+    return table if inside.all() else table.filter(inside)
 
 
 def write(table: "pl.DataFrame", metadata: Mapping[str, str] | None = None) -> bytes:

@@ -1,12 +1,14 @@
 """Validate observations: flags and scores, a verdict for each station's year, silver and quarantined rows."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import orjson
 
 from ..lake.errors import CorruptInput
+from ..lake.lake import Lake
 from ..lake.ledger import Record
 from ..lake.partition import SETTLE, Input, Output, Partition, Produced, Status, digest_bytes, fingerprint
 from ..lake.phase import Context, Phase, ScopePlan, Window
@@ -14,7 +16,7 @@ from . import catalogue, tables
 from .neighbours import medians, nearest
 from .prepare import NO_DIRECTION, TRACE, prepared
 from .quality import assess, flagged
-from .recipe import StationRecipe
+from .recipe import Mapped, StationRecipe
 from .refine import refined
 from .schema import silver_schema
 from .times import years
@@ -62,10 +64,9 @@ class Validate(Phase[StationRecipe]):
     def process(self, context: Context[StationRecipe], partition: Partition) -> Produced:
         recipe, year = context.recipe, partition.scope
         station = catalogue.stored(context.lake, recipe).station(str(partition.params["station"]))
-        first, *near = partition.inputs
-        own = tables.read(context.lake.objects, first.uri, first.digest)
-        others = [tables.read(context.lake.objects, i.uri, i.digest, compared(recipe)) for i in near]
-        result, judged = examined(own, others, recipe, station)
+        columns = tuple(recipe.columns.items())
+        own, *near = [_ready(context.lake.url, i.uri, i.digest, columns, recipe.step) for i in partition.inputs]
+        result, judged = examined(own, near, recipe, station)
         good, bad = split(result, recipe, judged)
         outputs = []
         for zone, rows in (("silver", good), ("quarantine", bad)):
@@ -131,19 +132,31 @@ def silver(context: Context[StationRecipe], scope: str) -> dict[str, Output]:
     }
 
 
+@lru_cache(maxsize=24)
+def _ready(
+    lake: str, uri: str, digest: str | None, columns: tuple[tuple[str, Mapped], ...], step: timedelta
+) -> "pl.DataFrame":
+    """A refined table as it is checked, kept for the stations nearby, which are compared with it."""
+    wanted = dict(columns)
+    return prepared(tables.read(Lake(lake).objects, uri, digest, read_from(wanted)), wanted, step)
+
+
+def read_from(columns: Mapping[str, Mapped]) -> list[str]:
+    """What is read of a refined table: times, and the parameters that the recipe makes columns of."""
+    return ["timestamp", *dict.fromkeys(m.parameter for m in columns.values())]
+
+
 def examined(
-    own: "pl.DataFrame", others: "list[pl.DataFrame]", recipe: StationRecipe, station: catalogue.Station
+    table: "pl.DataFrame", near: "list[pl.DataFrame]", recipe: StationRecipe, station: catalogue.Station
 ) -> "tuple[pl.DataFrame, StationVerdict]":
-    """A refined table as the silver one with every row, and the verdict. ``others`` are its neighbours' tables."""
+    """A prepared table as the silver one with every row, and the verdict. ``near`` are its neighbours' tables."""
     import polars as pl
 
-    table = prepared(own, recipe)
     if table.is_empty():
         raise CorruptInput(f"station {station.id} has no row in this year")
     limits = recipe.checks
     buddies = {}
-    if limits.neighbours is not None and others:
-        near = [prepared(t, recipe) for t in others]
+    if limits.neighbours is not None and near:
         buddies = medians(table["timestamp"], near, limits.neighbours, recipe.mapped)
     checks = assess(table, limits, recipe.every, buddies)
     judged = verdict(table, checks, limits)
@@ -153,25 +166,23 @@ def examined(
         "longitude": pl.lit(station.longitude, pl.Float64), "height": pl.lit(station.height, pl.Float64),
     }  # fmt: skip
     schema = silver_schema()
-    return result.with_columns(**place).select(pl.col(n).cast(t) for n, t in schema.items()), judged
-
-
-def compared(recipe: StationRecipe) -> list[str]:
-    """What is needed of a neighbour: times, and the parameters of the columns that are compared."""
-    limits = recipe.checks.neighbours
-    columns = limits.tolerance if limits is not None else {}
-    return ["timestamp", *dict.fromkeys(recipe.columns[c].parameter for c in columns if c in recipe.columns)]
+    return result.with_columns(**place).select(list(schema)), judged
 
 
 def split(result: "pl.DataFrame", recipe: StationRecipe, judged: StationVerdict) -> "tuple[pl.DataFrame, pl.DataFrame]":
     """Rows for silver and rows for quarantine; rows without any value are gaps, and in neither."""
     import polars as pl
 
-    rows = result.filter(pl.any_horizontal(pl.col(recipe.mapped).is_not_null()))
+    rows = _filtered(result, result.select(pl.any_horizontal(pl.col(recipe.mapped).is_not_null())).to_series())
     if not judged.published:
         return rows.clear(), rows
-    passes = pl.col("quality_score") >= recipe.checks.row_above
-    return rows.filter(passes), rows.filter(~passes)
+    passes = rows["quality_score"] >= recipe.checks.row_above
+    return _filtered(rows, passes), _filtered(rows, ~passes)
+
+
+def _filtered(rows: "pl.DataFrame", which: "pl.Series") -> "pl.DataFrame":
+    """Rows that are chosen; the table itself when that is all of them, as it is nearly always."""
+    return rows if which.all() else rows.filter(which)
 
 
 def _neighbours(recipe: StationRecipe, station: catalogue.Station, stations: list[catalogue.Station]) -> list[str]:

@@ -1,11 +1,14 @@
 """What quality control says of a station's year, in the words that runs of a forecast are judged with."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from ..checks.verdict import State
 from ..lake.registry import Strict
 from .limits import Quality
-from .quality import FAMILIES
+from .quality import FAMILIES, Flags, worst
 from .schema import FAIL, NAMES, SUSPECT
 
 if TYPE_CHECKING:
@@ -39,14 +42,14 @@ class StationVerdict(Strict):
         return self.state in (State.ACCEPTED, State.FLAGGED)
 
 
-def verdict(table: "pl.DataFrame", checks: "pl.DataFrame", limits: Quality) -> StationVerdict:
+def verdict(table: "pl.DataFrame", checks: Mapping[str, Flags], limits: Quality) -> StationVerdict:
     """The verdict on a prepared table of one station and year.
 
     For every family and column the score is the share of sound values, a suspect one counting half; the year is as good
     as its worst, and accepted, flagged or quarantined by the recipe's scale. Too many failed values are quarantined
     whatever the score; a year with too many missing ones is rejected.
     """
-    rows = [_row(checks, f, n) for f in FAMILIES for n in NAMES if f"{f}:{n}" in checks.columns]
+    rows = [_row(checks[k], f, n) for f in FAMILIES for n in NAMES if (k := f"{f}:{n}") in checks]
     score = min((row.score for row in rows), default=1.0)
     outliers, missing = _outliers(table, checks), _missing(table)
     worst = sorted((r for r in rows if r.score < limits.accept_above), key=lambda r: (r.score, r.family, r.column))
@@ -66,28 +69,23 @@ def verdict(table: "pl.DataFrame", checks: "pl.DataFrame", limits: Quality) -> S
     )
 
 
-def _row(checks: "pl.DataFrame", family: str, name: str) -> Row:
-    flags = checks[f"{family}:{name}"].drop_nulls()
-    failed, suspect = int((flags == FAIL).sum()), int((flags == SUSPECT).sum())
-    score = 1.0 - (failed + 0.5 * suspect) / len(flags) if len(flags) else 1.0
-    return Row(family=family, column=name, score=score, values=len(flags), failed=failed, suspect=suspect)
+def _row(flags: Flags, family: str, name: str) -> Row:
+    values = int(np.count_nonzero(flags))
+    failed, suspect = int(np.count_nonzero(flags == FAIL)), int(np.count_nonzero(flags == SUSPECT))
+    score = 1.0 - (failed + 0.5 * suspect) / values if values else 1.0
+    return Row(family=family, column=name, score=score, values=values, failed=failed, suspect=suspect)
 
 
-def _outliers(table: "pl.DataFrame", checks: "pl.DataFrame") -> float:
+def _outliers(table: "pl.DataFrame", checks: Mapping[str, Flags]) -> float:
     """Share of the values that failed any check."""
-    import polars as pl
-
-    values = sum(table.height - table[n].null_count() for n in NAMES)
-    failed = [
-        (pl.max_horizontal(mine) == FAIL).sum()
-        for n in NAMES
-        if (mine := [c for c in checks.columns if c.endswith(f":{n}")])
-    ]
-    return float(checks.select(pl.sum_horizontal(failed)).item()) / values if values and failed else 0.0
+    values = sum(table.height - c.null_count() for c in table.select(NAMES).get_columns())
+    failed = sum(int(np.count_nonzero(flags == FAIL)) for n in NAMES if (flags := worst(checks, n)) is not None)
+    return failed / values if values else 0.0
 
 
 def _missing(table: "pl.DataFrame") -> float:
     """Share of missing values, of the columns that the station measures at all."""
-    measured = [n for n in NAMES if table[n].null_count() < table.height]
+    nulls = [c.null_count() for c in table.select(NAMES).get_columns()]
+    measured = [n for n in nulls if n < table.height]
     cells = table.height * len(measured)
-    return sum(table[n].null_count() for n in measured) / cells if cells else 1.0
+    return sum(measured) / cells if cells else 1.0

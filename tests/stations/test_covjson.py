@@ -12,6 +12,7 @@ import pytest
 from tasks.lake.errors import CorruptInput
 from tasks.stations import tables
 from tasks.stations.covjson import parse
+from tasks.stations.outline import outlined
 
 TIMES = ["2024-01-01T00:00:00Z", "2024-01-01T01:00:00Z", "2024-01-01T02:00:00Z"]
 
@@ -54,6 +55,18 @@ def test_several_coverages_and_parameters_of_the_collection() -> None:
     assert [s.units["T"] for s in found] == ["Cel", "Cel"]
     assert found[1].table["T"].to_list() == [4, 5, 6]
     assert parse(b'{"type":"CoverageCollection","coverages":[]}', "x") == []
+
+
+@pytest.mark.parametrize("option", [0, orjson.OPT_INDENT_2])
+def test_read_fast_is_what_is_read_slowly(option: int) -> None:
+    values = [-0.1, None, 1e-7]
+    document = orjson.dumps({"type": "CoverageCollection", "coverages": [coverage(values)]}, option=option)
+    found = outlined(document)
+    assert found is not None
+    assert found["coverages"][0]["ranges"]["T"]["values"].to_list() == values
+    assert outlined(document.replace(b"-0.1", b'"a"')) is None
+    assert outlined(document.replace(b"-0.1", b"true")) is None
+    assert outlined(document[:-5]) is None
 
 
 def test_times_in_other_forms_and_out_of_order() -> None:
