@@ -1,6 +1,6 @@
 """A GFS-like archive: 0.25-degree global fields, complex packing with spatial differencing, NOAA-style idx."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -19,10 +19,10 @@ FIELDS = (
 NY, NX = 721, 1440
 
 
-def write(folder: Path, run: datetime) -> None:
+def write(folder: Path, run: datetime, steps: Sequence[int] = STEPS) -> None:
     """Write one run: ``gfs.tHHz.pgrb2.0p25.fFFF`` and ``.idx`` files, flat in ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
-    for step in STEPS:
+    for step in steps:
         name = f"gfs.t{run:%H}z.pgrb2.0p25.f{step:03d}"
         messages = list(_messages(run, step))
         (folder / name).write_bytes(b"".join(messages))

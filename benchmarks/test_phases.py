@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,10 +18,10 @@ ROOT = Path(__file__).resolve().parents[1]
 RUN = datetime(2026, 11, 20, tzinfo=UTC)
 
 
-def gfs_recipe(folder: Path) -> Path:
+def gfs_recipe(folder: Path, steps: Sequence[int] = gfs_like.STEPS) -> Path:
     """A recipe for the GFS-like archive in ``folder``."""
     archive = folder / "archive"
-    gfs_like.write(archive, RUN)
+    gfs_like.write(archive, RUN, steps)
     variables = [
         {"name": "msl", "param": "PRMSL", "keep_bits": 11},
         {"name": "t2m", "param": "TMP", "level_type": "heightAboveGround", "levels": [2], "keep_bits": 7},
@@ -33,7 +34,7 @@ def gfs_recipe(folder: Path) -> Path:
         "kind": "forecast",
         "source": {
             "type": "folder", "root": archive.as_uri(), "pattern": "gfs.t{init:%H}z.pgrb2.0p25.f{step:03d}",
-            "index": "noaa", "steps": list(gfs_like.STEPS),
+            "index": "noaa", "steps": list(steps),
         },
         "runs": {"start": "2026-11-20T00:00:00Z", "every": 6, "default": "2026-11-20T00"},
         "select": {"variables": variables},

@@ -75,11 +75,13 @@ def publish(
     context: Context[ForecastRecipe], cube: Cube, zone: str, template: CubeTemplate, scope: str,
     records: Mapping[str, Record], status: str, metadata: Mapping[str, object],
     shards: Sequence[Output] | None = None, *, masked: Mapping[str, Masked] | None = None,
+    made: Mapping[str, np.ndarray] | None = None,
 ) -> list[Output]:  # fmt: skip
     """Publish a run: one commit on ``main``, then the pointer of the zone.
 
     ``masked`` holds what stands in for the forks of partitions with quarantined cells. The statuses of the fields that
-    validation left are written with the run, whatever the zone. Returns an output per shard as it now stands on
+    validation left are written with the run, whatever the zone, and beside them those of ``made``: of what was made of
+    the variables. Returns an output per shard as it now stands on
     ``main``, with the digest of its values: of ``shards`` (``uri`` is the key of the chunk), or of the one shard that
     each partition wrote.
     """
@@ -91,7 +93,8 @@ def publish(
     fields = completeness.load(context, scope)
     said = entry(context.recipe, scope, status, fields)
     # A cube of statistics over the members has the same names without that dimension.
-    said = replace(said, fields={n: f for n, f in said.fields.items() if f.shape == _outer(template, n)})
+    every = {**(made or {}), **said.fields}
+    said = replace(said, fields={n: f for n, f in every.items() if f.shape == _outer(template, n)})
     cube.publish(scope, list(data.values()), template, said, metadata)
     point(context, zone, cube)
     cube.drop_branch(scope)

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -13,13 +14,14 @@ import xxhash
 
 from ..lake.cube_template import ArrayTemplate, CubeTemplate
 from ..lake.errors import CorruptInput, UsageError
+from ..lake.lake import Lake
 from ..lake.ledger import Record
 from ..lake.partition import SETTLE, Input, Output, Partition, Produced, Status, digest_bytes, fingerprint
 from ..lake.phase import Context, Phase, ScopePlan, Window
 from . import decode, manifest
 from .archive import Archive
 from .branch import assemble
-from .ingest import manifest_keys, read_manifests
+from .ingest import manifest_keys
 from .quarantine import Collector, verify_digest
 from .recipe import ForecastRecipe, Variable
 from .redriven import overridden
@@ -140,8 +142,18 @@ def run_manifest(context: Context[ForecastRecipe], scope: str) -> pa.Table:
         )
     if settled.held:
         raise UsageError(settled.held)
-    keys = manifest_keys(records[k] for k in (f"{scope}/step-{s:03d}" for s in steps) if k in records)
-    return overridden(context, scope, manifest.concatenated(list(read_manifests(context, keys))))
+    mine = [records[k] for k in (f"{scope}/step-{s:03d}" for s in steps) if k in records]
+    digests = {o.uri: o.digest for r in mine for o in r.outputs}
+    keys = manifest_keys(mine)
+    return overridden(context, scope, _stacked(context.lake.url, tuple((k, digests[k]) for k in keys)))
+
+
+@lru_cache(maxsize=2)
+def _stacked(lake: str, manifests: tuple[tuple[str, str], ...]) -> pa.Table:
+    """Manifests (key, digest on record) as one table. Kept: every partition that a worker does of a run asks for it."""
+    keys = [key for key, _ in manifests]
+    found = Lake(lake).objects.get_many(keys)
+    return manifest.concatenated([manifest.read(data, key) for key, (data, _) in zip(keys, found, strict=True)])
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,9 @@ docs/regrid.md says how. The pieces: `regrid_plan` (what is made together), `reg
 look before publication).
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
 from math import prod
 from typing import Any
 
@@ -29,14 +30,16 @@ from .recipe import ForecastRecipe
 from .refine import fork_key
 from .regrid_block import Known
 from .regrid_plan import Group, Item, Size, amount, passes
-from .regrid_review import gaps, incomplete, judged
+from .regrid_review import gaps, incomplete, judged, statuses
 from .regrid_target import Target, angles, part_of, request_of, source_of, target_of
 from .regrid_template import blocks, place
 from .rounding import keep_bits
 from .runs import index_of, ingested_scopes, parse_run
-from .template import load, refined_cube
+from .template import Template, load, refined_cube
 from .validate import published, published_values
 from .worker_memory import share
+
+_GRIDS_AT_ONCE = 4
 
 
 class Regrid(Phase[ForecastRecipe]):
@@ -48,7 +51,7 @@ class Regrid(Phase[ForecastRecipe]):
     name = "regrid"
     version = "2"
     batch_bytes = 512 * 2**20
-    batch_count = 4
+    batch_count = 2
 
     def scopes(self, context: Context[ForecastRecipe], window: Window) -> list[str]:
         return ingested_scopes(context, window)
@@ -74,13 +77,18 @@ class Regrid(Phase[ForecastRecipe]):
     def prepare(self, context: Context[ForecastRecipe], scope: str, partitions: Sequence[Partition]) -> None:
         recipe, template = context.recipe, load(context)
         wanted = {str(p.params["grid"]) for p in partitions}
-        for spec in (g for g in recipe.grids if g.name in wanted):
-            store.ensure(context.lake, request_of(template, recipe, spec))
-            target = target_of(template, recipe, spec)
+        index = index_of(recipe, parse_run(scope))
+
+        def one(target: Target) -> None:
             cube = context.lake.cube(target.path)
             _refuse_other_products(cube, target)
             cube.ensure(target.structure)
-            cube.begin(scope, index_of(recipe, parse_run(scope)))
+            cube.begin(scope, index)
+
+        targets = [target_of(template, recipe, spec) for spec in recipe.grids if spec.name in wanted]
+        for target in targets:
+            store.ensure(context.lake, request_of(template, recipe, target.spec))
+        _side_by_side(one, targets)
 
     def process(self, context: Context[ForecastRecipe], partition: Partition) -> Produced:
         recipe, scope, template = context.recipe, partition.scope, load(context)
@@ -141,39 +149,67 @@ class Regrid(Phase[ForecastRecipe]):
         """Assemble and look at every grid; publish all of them, or none."""
         recipe, template = context.recipe, load(context)
         status = str(published(context, scope).metrics.get("verdict", "accepted"))
-        problems: list[str] = []
-        notes: list[str] = []
-        numbers: dict[str, Any] = {}
-        ready: list[tuple[Target, Cube, dict[str, Record], list[Output]]] = []
-        for spec in recipe.grids:
-            mine = {k: r for k, r in records.items() if k.startswith(f"{scope}/{spec.name}/")}
-            if not mine:
-                continue
-            target = target_of(template, recipe, spec)
-            cube = context.lake.cube(target.path)
-            assemble(context, cube, target.structure, scope, mine)
-            keys = [next(o.uri for o in r.outputs if not o.uri.startswith("fork:")) for r in mine.values()]
-            found = [unpack(d, k) for k, (d, _) in zip(keys, context.lake.objects.get_many(keys), strict=True)]
-            shards = [s for _, written in found for s in written]
-            weights = store.read(context.lake.url, request_of(template, recipe, spec).key)
-            wrong = incomplete(cube, target, scope, shards)
-            if not wrong:
-                tallies = merged(t for t, _ in found)
-                wrong, numbers[spec.name] = judged(target, recipe, weights, tallies)
-                notes += gaps(recipe, scope, target, tallies)
-            problems += wrong
-            ready.append((target, cube, mine, shards))
+        mine = {g.name: {k: r for k, r in records.items() if k.startswith(f"{scope}/{g.name}/")} for g in recipe.grids}
+        targets = [target_of(template, recipe, spec) for spec in recipe.grids if mine[spec.name]]
+        looked = _side_by_side(lambda t: _looked_at(context, template, scope, t, mine[t.spec.name]), targets)
+        problems = [p for look in looked for p in look.problems]
+        notes = [n for look in looked for n in look.notes]
+        numbers = {look.target.spec.name: look.numbers for look in looked if look.numbers is not None}
         outputs = [_report(context, scope, problems, notes, numbers)]
         said = {"note": f"run {scope} of {recipe.name}, {'; '.join(notes)}"} if notes else {}
         if problems:
             more = f"; {len(problems) - 3} more in {outputs[0].uri}" if len(problems) > 3 else ""
             held = f"run {scope} of {recipe.name} is regridded but held back: {'; '.join(problems[:3])}{more}"
             return Produced(outputs=tuple(outputs), metrics={"problems": len(problems), **said}, held=held)
-        for target, cube, mine, shards in ready:
-            name = target.spec.name
+
+        def out(look: _Look) -> list[Output]:
+            name = look.target.spec.name
             metadata = {"run": scope, "verdict": status, "grid": name, "notes": notes}
-            outputs += publish(context, cube, name, target.structure, scope, mine, status, metadata, shards=shards)
+            return publish(
+                context, look.cube, name, look.target.structure, scope, mine[name], status, metadata,
+                shards=look.shards, made=look.made,
+            )  # fmt: skip
+
+        outputs += [o for published_now in _side_by_side(out, looked) for o in published_now]
         return Produced(outputs=tuple(outputs), metrics={"problems": 0, **said})
+
+
+@dataclass(frozen=True)
+class _Look:
+    """A target grid whose run is assembled on its branch, and what was found there before publication."""
+
+    target: Target
+    cube: Cube
+    shards: list[Output]
+    problems: list[str]
+    notes: list[str]
+    numbers: dict[str, Any] | None
+    made: dict[str, np.ndarray]
+
+
+def _looked_at(
+    context: Context[ForecastRecipe], template: Template, scope: str, target: Target, records: dict[str, Record]
+) -> _Look:
+    """Assemble a run on its branch of a target grid's cube, and look at it."""
+    recipe, cube = context.recipe, context.lake.cube(target.path)
+    assemble(context, cube, target.structure, scope, records)
+    keys = [next(o.uri for o in r.outputs if not o.uri.startswith("fork:")) for r in records.values()]
+    found = [unpack(d, k) for k, (d, _) in zip(keys, context.lake.objects.get_many(keys), strict=True)]
+    shards = [s for _, written in found for s in written]
+    wrong = incomplete(cube, target, scope, shards)
+    if wrong:
+        return _Look(target, cube, shards, wrong, [], None, {})
+    weights = store.read(context.lake.url, request_of(template, recipe, target.spec).key)
+    tallies = merged(t for t, _ in found)
+    problems, numbers = judged(target, recipe, weights, tallies)
+    made = statuses({n: t for n, t in tallies.items() if n not in {v.name for v in recipe.select.variables}})
+    return _Look(target, cube, shards, problems, gaps(recipe, scope, target, tallies), numbers, made)
+
+
+def _side_by_side[T, R](work: Callable[[T], R], items: Sequence[T]) -> list[R]:
+    """Results in order. Grids are cubes of their own, and most of the time spent on one is waiting for the store."""
+    with ThreadPoolExecutor(max(1, min(_GRIDS_AT_ONCE, len(items)))) as pool:
+        return list(pool.map(work, items))
 
 
 def _limit(recipe: ForecastRecipe) -> int:

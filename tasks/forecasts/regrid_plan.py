@@ -123,15 +123,16 @@ class Size:
     def memory(self, group: Group, items: Sequence[Item]) -> int:
         """Projected peak (bytes) of making these items in one pass.
 
-        The regridded fields of the whole block, one array made of them and, four times over in float64, one of its lead
-        times; as much again as an array for its encoded form, the statistics of one item, two pieces of the source (one
-        is read while the other is worked on), one wide field in float64, and the weights: all of them, and those of the
-        block once more.
+        The regridded fields of the whole block, one array made of them and the one before it (Zarr's threads may let go
+        of what they wrote only after the next is begun) and, four times over in float64, one of its lead times; as much
+        again as an array for its encoded form, the statistics of one item, two pieces of the source (one is read while
+        the other is worked on), one wide field in float64, and the weights: all of them, and those of the block once
+        more.
         """
         piece = 4 * self.source * len(group.variables) * self.at_once(len(group.variables))
         made = any(i.product is not None or len(i.roots) > 1 for i in items)
         statistics = max((len(i.statistics) for i in items), default=0)
-        arrays = len(roots_of(items)) + made + 1
+        arrays = len(roots_of(items)) + 2 * made + 1
         wide = 8 * self.array // self.leads if made or statistics else 0
         return (
             arrays * self.array

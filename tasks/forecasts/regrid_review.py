@@ -9,6 +9,7 @@ import numpy as np
 from ..grids.weights import Weights
 from ..lake.cubes import Cube
 from ..lake.partition import Output
+from ..lake.run_axis import FIELD_STATUS
 from .postcheck import Subject, Tally, judge
 from .products import Amount, Rate, RelativeHumidity, Statistic, WindDirection, WindSpeed
 from .recipe import ForecastRecipe
@@ -73,6 +74,13 @@ def gaps(recipe: ForecastRecipe, scope: str, target: Target, tallies: Mapping[st
                 f"{target.spec.name}: {item.name} has no value at step {said}: {of} lacks a field that its window needs"
             )
     return found
+
+
+def statuses(tallies: Mapping[str, Tally]) -> dict[str, np.ndarray]:
+    """Array -> int8 per field: ``present`` where it has a value; what has none stays ``unknown`` (no window is over at
+    the first lead time, say)."""
+    there, not_there = FIELD_STATUS["present"], FIELD_STATUS["unknown"]
+    return {name: np.where(np.isnan(t["low"]), not_there, there).astype("int8") for name, t in tallies.items()}
 
 
 def incomplete(cube: Cube, target: Target, scope: str, shards: Sequence[Output]) -> list[str]:

@@ -11,6 +11,15 @@ import pytest
 
 needs_cdo = pytest.mark.skipif(shutil.which("cdo") is None, reason="CDO is not installed")
 
+GOLDEN = Path(__file__).parent / "golden"
+"""What CDO made once, with the fields it was made of (see its README)."""
+
+
+def golden(name: str) -> dict[str, np.ndarray]:
+    """Variables of a golden file, NaN where a value is missing."""
+    with np.load(GOLDEN / f"{name}.npz") as file:
+        return {n: file[n] for n in file.files}
+
 
 def write(path: Path, fields: Mapping[str, np.ndarray], latitude: np.ndarray, longitude: np.ndarray) -> Path:
     """Fields float32 (time, latitude, longitude) as netCDF, an hour apart."""

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tasks.forecasts.deaccumulate import gains, take_apart
 from tasks.lake.errors import UsageError
 
-from .cdo import cdo, needs_cdo, write
+from .cdo import cdo, golden, needs_cdo, write
 
 LEADS = (0, 3, 6, 9, 12, 15, 18)
 RUN_TOTALS = tuple((0, h) for h in LEADS)
@@ -153,6 +153,12 @@ def test_small_falls_are_rounding_and_large_ones_are_named():
 def test_windows_that_cannot_be_are_refused(windows: tuple[tuple[int, int], ...], sentence: str):
     with pytest.raises(UsageError, match=sentence):
         gains((0, 3), windows)
+
+
+def test_gains_of_run_totals_as_cdo_had_them():
+    kept = golden("deaccumulated")
+    found, _ = take_apart(kept["tp"], LEADS, RUN_TOTALS)
+    np.testing.assert_allclose(found[1:], kept["deltat"], rtol=1e-6)
 
 
 @needs_cdo

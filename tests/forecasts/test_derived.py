@@ -11,7 +11,7 @@ from tasks.forecasts.conversion import conversion
 from tasks.forecasts.derived import dew_point, relative_humidity, saturation_pressure, wind_direction, wind_speed
 from tasks.lake.errors import UsageError
 
-from .cdo import cdo, needs_cdo, write
+from .cdo import cdo, golden, needs_cdo, write
 
 KELVIN = st.floats(200, 330, width=32)
 WIND = st.floats(-120, 120, width=32)
@@ -75,6 +75,13 @@ def test_missing_values_stay_missing():
     d = np.array([270, 270, np.nan], "float32")
     for function in (wind_speed, wind_direction, relative_humidity, dew_point):
         assert np.isnan(function(t, d)).tolist() == [False, True, True]
+
+
+def test_against_arithmetic_that_cdo_did():
+    kept = golden("derived")
+    np.testing.assert_allclose(wind_speed(kept["u"], kept["v"]), kept["ws"], rtol=1e-6)
+    np.testing.assert_allclose(wind_direction(kept["u"], kept["v"]), kept["wd"] % 360, atol=1e-4)
+    np.testing.assert_allclose(relative_humidity(kept["t"], kept["d"]), np.minimum(kept["rh"], 100), rtol=1e-5)
 
 
 @needs_cdo

@@ -11,7 +11,7 @@ from hypothesis.extra.numpy import arrays
 from tasks.forecasts.ensemble import statistics
 from tasks.forecasts.products import Statistic, Statistics
 
-from .cdo import cdo, needs_cdo, write
+from .cdo import cdo, golden, needs_cdo, write
 
 ROWS = Statistics(
     of=("t2m",), mean=True, standard_deviation=True, quantiles=(0.5, 0.1, 0.9), above=(273.15,), below=(-5,)
@@ -28,6 +28,15 @@ def members(gaps: bool) -> np.ndarray:
 
 def test_names_say_what_they_are():
     assert [s.suffix for s in ROWS.wanted] == ["mean", "std", "q10", "q50", "q90", "above_273p15", "below_m5"]
+
+
+def test_mean_deviation_and_probability_as_cdo_had_them():
+    kept = golden("ensemble")
+    values = np.moveaxis(kept["t"], 0, 1)
+    mean, std, above = statistics(values, [s for s in ROWS.wanted if s.kind in ("mean", "std", "above")])
+    np.testing.assert_allclose(mean, kept["ensmean"], rtol=1e-6)
+    np.testing.assert_allclose(std, kept["ensstd"], rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(above, kept["share"], rtol=1e-6)
 
 
 @needs_cdo

@@ -27,6 +27,7 @@ from tasks.lake.errors import ExitCode, RecipeError, UsageError
 from tasks.lake.lake import Lake
 from tasks.lake.phase import Context, Window
 from tasks.lake.recipe import parse
+from tasks.lake.run_axis import FIELD_STATUS
 from tasks.plan import Options
 from tasks.report import Report
 from tasks.runner import run_phase
@@ -142,6 +143,23 @@ def test_statistics_are_those_of_the_regridded_members(regridded: xr.Dataset):
     np.testing.assert_allclose(regridded["t2m_mean"], regridded["t2m"].mean("member"), rtol=1e-6)
     np.testing.assert_allclose(regridded["ws10_q90"], np.quantile(regridded["ws10"], 0.9, axis=1), rtol=1e-5)
     np.testing.assert_allclose(regridded["tp_6h_above_1"][2:], (regridded["tp_6h"][2:] > 1).mean("member"), rtol=1e-6)
+
+
+def test_the_status_of_what_was_made_says_where_it_has_values(regridded: xr.Dataset):
+    """A rate begins with the second lead time, an amount over 6 h with the third; variables keep theirs."""
+    unknown, present = FIELD_STATUS["unknown"], FIELD_STATUS["present"]
+    for name, first in {
+        "t2m": 0,
+        "ws10": 0,
+        "t2m_c": 0,
+        "tp_rate": 1,
+        "tp_6h": 2,
+        "t2m_mean": 0,
+        "tp_6h_above_1": 2,
+    }.items():
+        found = regridded[f"{name}_status"].values
+        assert (found[first:] == present).all(), name
+        assert (found[:first] == unknown).all(), name
 
 
 @needs_cdo
