@@ -60,7 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "results.json"
         files = [f"benchmarks/test_{topic}.py" for topic in chosen]
-        command = [sys.executable, "-m", "pytest", *files, "-q", "-n0", "--benchmark-enable", "--timeout=0", f"--benchmark-json={out}"]
+        alone = ("-q", "-n0", "--benchmark-enable", "--timeout=0")
+        command = [sys.executable, "-m", "pytest", *files, *alone, f"--benchmark-json={out}"]
         code = subprocess.run(command, cwd=ROOT, check=False).returncode
         if code:
             return code
