@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,14 +24,17 @@ class Cost:
 def measured(command: Sequence[str]) -> Cost:
     """Run a command to its end. Raises ``RuntimeError`` with the end of its output when it fails."""
     begun = time.perf_counter()
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        said = process.stderr.read()
+    # Into a file: a pipe that a child of the command still holds open would keep this waiting, or stay open itself.
+    with tempfile.TemporaryFile("w+") as said:
+        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=said)
         _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - begun
         process.returncode = os.waitstatus_to_exitcode(status)
+        said.seek(0)
+        text = said.read()
     if process.returncode:
-        raise RuntimeError(f"{command[:4]} ended with {process.returncode}: {said[-2000:]}")
-    return Cost(time.perf_counter() - begun, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
+        raise RuntimeError(f"{command[:4]} ended with {process.returncode}: {text[-2000:]}")
+    return Cost(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
 
 
 def weatherlake(item: Path, lake: Path, groups: Sequence[str], *settings: str) -> list[str]:

@@ -41,7 +41,7 @@ class Ingest(Phase[ForecastRecipe]):
 
     name = "ingest"
     version = "2"
-    threads = 8
+    threads = 4
     batch_count = 32
 
     def scopes(self, context: Context[ForecastRecipe], window: Window) -> list[str]:

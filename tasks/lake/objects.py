@@ -314,6 +314,19 @@ class Objects:
             self.delete(key)
         return len(keys)
 
+    def sweep(self, prefix: str) -> int:
+        """Remove what writers that were killed left half-written below ``prefix``; how many there were.
+
+        Only local folders have such files (``name#1``, renamed when they are whole); they are no objects, but a person
+        who copies the folder gets them. Nobody else may be writing there.
+        """
+        if not self.location.is_local:
+            return 0
+        left = [p for p in Path(self.location.prefix, prefix).rglob("*#*") if re.search(r"#\d+$", p.name)]
+        for path in left:
+            path.unlink(missing_ok=True)
+        return len(left)
+
     def make(self) -> None:
         """Create the folder of a local store; nothing for others. Raises ``AccessError``, ``ResourceError``."""
         if self.location.is_local:

@@ -22,8 +22,10 @@ def phases() -> dict[str, Any]:
     """The five phases of this kind. Imported when asked for: they bring in the whole science."""
     from .export import Export
     from .ingest import Ingest
+    from .memory import bound
     from .refine import Refine
     from .regrid import Regrid
     from .validate import Validate
 
+    bound()
     return {p.name: p for p in (Ingest, Refine, Validate, Regrid, Export)}

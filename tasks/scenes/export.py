@@ -127,6 +127,8 @@ def _store(context: Context[SceneRecipe], built: Structure) -> Produced:
     gone = context.lake.missing(o.uri for o in _objects(context, built))
     if gone:
         raise CorruptInput(f"{sorted(gone)[0]} was recorded and is gone")
+    # All of it is written: what lies there besides was left by a writer that was killed.
+    context.lake.objects.sweep(prefix)
     outputs = []
     for key, data in _checked(built, context.recipe).items():
         context.lake.objects.put(f"{prefix}/{key}", data)

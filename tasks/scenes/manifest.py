@@ -85,15 +85,20 @@ def to_bytes(manifest: Manifest) -> bytes:
     return msgspec.json.encode(manifest, order="sorted")
 
 
-def load(lake: Lake, recipe: str, scene: str, group: str) -> Manifest:
-    """The manifest of a group. Raises ``UsageError`` when the group was not ingested."""
-    key = key_of(recipe, scene, group)
+def content(lake: Lake, recipe: str, scene: str, group: str) -> bytes:
+    """The manifest of a group as stored. Raises ``UsageError`` when the group was not ingested."""
     try:
-        return msgspec.json.decode(lake.objects.get(key), type=Manifest)
+        return lake.objects.get(key_of(recipe, scene, group))
     except NotFound:
         raise UsageError(f"/{group} of {scene} is not ingested yet") from None
+
+
+def parse(data: bytes, what: str) -> Manifest:
+    """A manifest from `to_bytes`. Raises ``CorruptInput``."""
+    try:
+        return msgspec.json.decode(data, type=Manifest)
     except msgspec.DecodeError as error:
-        raise CorruptInput(f"{key} cannot be read ({error})") from None
+        raise CorruptInput(f"the manifest of {what} cannot be read ({error})") from None
 
 
 class Reader:

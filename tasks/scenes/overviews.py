@@ -11,6 +11,9 @@ import numpy as np
 
 from .recipe import Method
 
+_TILE = 256
+"""Rows and columns of cells that are made at once."""
+
 
 def reduced(values: np.ndarray, factor: int, method: Method, nodata: float | None) -> np.ndarray:
     """``values`` (..., y, x) in cells of ``factor`` x ``factor``: (..., ceil(y / factor), ceil(x / factor)).
@@ -19,14 +22,19 @@ def reduced(values: np.ndarray, factor: int, method: Method, nodata: float | Non
     Of classes that are equally frequent in a cell, the one that comes first in reading order is taken.
     """
     if method == "first":
-        return np.ascontiguousarray(values[..., ::factor, ::factor])
-    if method == "mean":
-        return _mean(values, factor, nodata)
-    if method == "max":
-        return _largest(values, factor, nodata)
-    if method == "flags":
-        return _flags(values, factor, nodata)
-    return _mode(values, factor, nodata)
+        return values[..., ::factor, ::factor].copy()
+    make = {"mean": _mean, "max": _largest, "flags": _flags, "mode": _mode}[method]
+    out = np.empty(_shape(values, factor), values.dtype)
+    # A tile of cells at a time: what is in between stays in the processor's cache, which is twice as quick; and tiles
+    # that are without gaps need no counting.
+    rows, columns = out.shape[-2:]
+    for top in range(0, rows, _TILE):
+        bottom = min(top + _TILE, rows)
+        for left in range(0, columns, _TILE):
+            right = min(left + _TILE, columns)
+            tile = values[..., top * factor : bottom * factor, left * factor : right * factor]
+            out[..., top:bottom, left:right] = make(tile, factor, nodata)
+    return out
 
 
 def _shape(values: np.ndarray, factor: int) -> tuple[int, ...]:
@@ -57,27 +65,46 @@ def _empty(values: np.ndarray, nodata: float | None) -> Any:
     return 0 if nodata is None else nodata
 
 
+def _sums(values: np.ndarray, factor: int, kind: str) -> np.ndarray:
+    """Sums of cells: rows first, since those lie together in memory, then columns.
+
+    Always in this order, so that a cell comes out the same beside whichever others it is made.
+    """
+    for axis in (-2, -1):
+        parts = [np.moveaxis(values, axis, 0)[i::factor] for i in range(min(factor, values.shape[axis]))]
+        total = parts[0].astype(kind)
+        for part in parts[1:]:
+            total[: len(part)] += part
+        values = np.moveaxis(total, 0, axis)
+    return values
+
+
+def _sizes(values: np.ndarray, factor: int) -> np.ndarray:
+    """How many pixels each cell has: (rows, columns)."""
+    rows, columns = (np.minimum(factor, n - np.arange(0, n, factor)) for n in values.shape[-2:])
+    return rows[:, None] * columns
+
+
 def _mean(values: np.ndarray, factor: int, nodata: float | None) -> np.ndarray:
-    small = values.dtype.kind in "iub" and values.dtype.itemsize <= 2
-    total = np.zeros(_shape(values, factor), "int32" if small else "float64")
-    count = np.zeros(total.shape, "uint16")
-    for where, part in _parts(values, factor):
-        good = valid(part, nodata)
-        if good is None:
-            total[where] += part
-            count[where] += 1
-        else:
-            # Where nodata is 0, as in Sentinel-2, it adds nothing anyway.
-            total[where] += part if nodata == 0 and part.dtype.kind != "f" else np.where(good, part, 0)
-            count[where] += good
+    integers = values.dtype.kind in "iub"
+    small = integers and values.dtype.itemsize <= 2
+    kind = "int32" if small else "float64"
+    if not integers and (nodata is None or np.isnan(nodata)):
+        total = _sums(values, factor, kind)
+        if not np.isnan(total).any():
+            return (total / _sizes(values, factor)).astype(values.dtype)
+    good = valid(values, nodata)
+    count = _sizes(values, factor) if good is None else _sums(good.view("uint8"), factor, "uint16")
+    # Where nodata is 0, as in Sentinel-2, it adds nothing anyway.
+    plain = good is None or (integers and nodata == 0)
+    total = _sums(values if plain else np.where(good, values, 0), factor, kind)
     # float32 will do: sums of 16-bit numbers are below 2**24, and no quotient but a true half comes near one.
     mean = np.divide(total, np.maximum(count, 1), dtype="float32" if small and factor <= 4 else "float64")
-    if values.dtype.kind != "f":
+    if integers:
         np.rint(mean, out=mean)
     out = mean.astype(values.dtype)
-    empty = count == 0
-    if empty.any():
-        out[empty] = _empty(values, nodata)
+    if good is not None and not count.all():
+        out[count == 0] = _empty(values, nodata)
     return out
 
 

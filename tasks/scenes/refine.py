@@ -1,6 +1,7 @@
 """Refine of a scene: whole chunks of the source are decoded once and written as whole shards of the store."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import cast
 
 import numpy as np
 
@@ -10,13 +11,14 @@ from ..lake.ledger import Record
 from ..lake.partition import Input, Output, Partition, Produced, digest_bytes, fingerprint
 from ..lake.phase import Context, Phase, ScopePlan, Window
 from .conventions import axis_document, coordinates, other_axes
-from .layout import keys_within, spans
+from .layout import Cut, keys_within, spans
 from .manifest import Reader
 from .performance import watch
 from .recipe import SceneRecipe
 from .scopes import ingested_scopes
+from .shards import Encoder, form
 from .structure import Band, Structure, structure
-from .zarr_array import chunk_key, write
+from .zarr_array import chunk_key, dtype, write
 
 
 class Refine(Phase[SceneRecipe]):
@@ -46,15 +48,22 @@ class Refine(Phase[SceneRecipe]):
         top, bottom = row * y.block, min((row + 1) * y.block, y.length)
         outputs: list[Output] = []
         without = 0
+        convert, encoder = _converter(band), Encoder(form(band.document))
+        steps = tuple(_step(c, n) for c, n in zip(band.cuts, band.source.chunks[-2:], strict=True))
         for left, right in spans(x.length, x.block):
-            values = _source(reader, band, (top, bottom), (left, right))
-            stored, empty = _converted(values, band)
-            del values
-            without += empty
-            where = (*(slice(None) for _ in band.shape[:-2]), slice(top, bottom), slice(left, right))
-            objects = write(band.document, where, stored)
-            del stored
-            outputs += store(context.lake, f"{built.prefix(recipe.name)}/{band.path}", objects)
+            for first, last, start, stop in _pieces((top, bottom), (left, right), steps):
+                values = _source(reader, band, (first, last), (start, stop))
+                corner = (*(0 for _ in band.shape[:-2]), first, start)
+                for chunk in encoder.form.within(corner, (*band.shape[:-2], last, stop)):
+                    rows, columns = encoder.form.where(chunk)[-2:]
+                    part = values[
+                        ..., rows.start - first : rows.stop - first, columns.start - start : columns.stop - start
+                    ]
+                    stored, empty = convert(part)
+                    encoder.put(chunk, stored)
+                    without += empty
+                del values
+            outputs += store(context.lake, f"{built.prefix(recipe.name)}/{band.path}", encoder.shards())
         pixels = int(np.prod(band.shape[:-2])) * (bottom - top) * x.length
         return Produced(tuple(outputs), {"pixels": pixels, "nodata": without, "bytes": sum(o.bytes for o in outputs)})
 
@@ -67,12 +76,12 @@ class Refine(Phase[SceneRecipe]):
         for level in built.levels.values():
             for name, (document, values) in coordinates(level).items():
                 objects = write(document, tuple(slice(None) for _ in values.shape), values)
-                outputs += store(context.lake, f"{prefix}/{level.path}/{name}", objects)
+                outputs += store(context.lake, f"{prefix}/{level.path}/{name}", objects.items())
             for group, name, path in other_axes(built, level):
                 reader = Reader(context.lake, built.manifests[group], recipe.source.tries)
                 values = reader.region(name, (slice(None),), list(built.manifests[group].arrays[name].objects))
                 objects = write(axis_document(built.manifests[group].arrays[name]), (slice(None),), values)
-                outputs += store(context.lake, f"{prefix}/{path}", objects)
+                outputs += store(context.lake, f"{prefix}/{path}", objects.items())
         return Produced(tuple(outputs), {"levels": len(built.levels)})
 
     def settle_part(self, context: Context[SceneRecipe]) -> object:
@@ -114,39 +123,71 @@ def _source(reader: Reader, band: Band, rows: tuple[int, int], columns: tuple[in
     return reader.region(band.name, where, [chunk_key(band.source.document, i) for i in indices])
 
 
-def _converted(values: np.ndarray, band: Band) -> tuple[np.ndarray, int]:
-    """Values as they are stored, and how many of them are without data.
+def _step(cut: Cut, source: int) -> int:
+    """Pixels along an axis that are decoded at once: a chunk of the source where no chunk of ours needs two of them."""
+    return source if source < cut.block and source % cut.chunk == 0 else cut.block
+
+
+def _pieces(
+    rows: tuple[int, int], columns: tuple[int, int], steps: tuple[int, ...]
+) -> Iterator[tuple[int, int, int, int]]:
+    """(top, bottom, left, right) of the parts of a block that are decoded one after the other."""
+    for a, b in spans(rows[1] - rows[0], steps[0]):
+        for c, d in spans(columns[1] - columns[0], steps[1]):
+            yield rows[0] + a, rows[0] + b, columns[0] + c, columns[0] + d
+
+
+def _converter(band: Band) -> Callable[[np.ndarray], tuple[np.ndarray, int]]:
+    """What makes of the source's values those that are stored, and counts how many of them are without data.
 
     Decoded values are float32(stored * scale_factor + add_offset), reckoned in float64 (CF conventions, 8.1).
     """
-    nodata = band.source_nodata
-    empty = np.isnan(values) if values.dtype.kind == "f" else None
-    if nodata is not None and not np.isnan(nodata):
-        empty = values == nodata if empty is None else empty | (values == nodata)
-    count = 0 if empty is None else int(np.count_nonzero(empty))
-    if not band.decoded:
-        return np.ascontiguousarray(values.astype(band.stored, copy=False)), count
+    nodata = None if band.source_nodata is None or np.isnan(band.source_nodata) else band.source_nodata
     scale, offset = band.scale if band.scale is not None else 1.0, band.offset or 0.0
-    if values.dtype.itemsize <= 2:
-        # There are at most 65,536 different values: a table is ten times quicker than arithmetic on each pixel.
-        info = np.iinfo(values.dtype)
-        table = (np.arange(info.min, info.max + 1, dtype="f8") * scale + offset).astype("f4")
-        if nodata is not None:
-            table[int(nodata) - info.min] = np.nan
+    own = dtype(band.source.document).newbyteorder("=")
+
+    def none(values: np.ndarray) -> np.ndarray | None:
+        empty = np.isnan(values) if values.dtype.kind == "f" else None
+        if nodata is None:
+            return empty
+        return values == nodata if empty is None else empty | (values == nodata)
+
+    def packed(values: np.ndarray) -> tuple[np.ndarray, int]:
+        empty = none(values)
+        return values.astype(band.stored, copy=False), 0 if empty is None else int(np.count_nonzero(empty))
+
+    def reckoned(values: np.ndarray) -> tuple[np.ndarray, int]:
+        empty = none(values)
+        out = (values.astype("f8") * scale + offset).astype("f4")
+        if empty is None:
+            return out, 0
+        out[empty] = np.nan
+        return out, int(np.count_nonzero(empty))
+
+    if not band.decoded:
+        return packed
+    if own.itemsize > 2:
+        return reckoned
+    # There are at most 65,536 different values: a table is ten times quicker than arithmetic on each pixel.
+    info = np.iinfo(own)
+    table = (np.arange(info.min, info.max + 1, dtype="f8") * scale + offset).astype("f4")
+    if nodata is not None:
+        table[int(nodata) - info.min] = np.nan
+
+    def looked_up(values: np.ndarray) -> tuple[np.ndarray, int]:
+        empty = none(values)
         index = values if info.min == 0 else values.astype("i4") - info.min
-        return table[index], count
-    decoded = (values.astype("f8") * scale + offset).astype("f4")
-    if empty is not None:
-        decoded[empty] = np.nan
-    return decoded, count
+        return table[index], 0 if empty is None else int(np.count_nonzero(empty))
+
+    return looked_up
 
 
-def store(lake: Lake, path: str, objects: dict[str, bytes]) -> Sequence[Output]:
-    """Put an array's objects into the lake, letting go of each; what to record of them."""
+def store(lake: Lake, path: str, objects: Iterable[tuple[str, bytes | memoryview]]) -> Sequence[Output]:
+    """Put an array's objects into the lake, one after the other; what to record of them."""
     outputs = []
-    for key in list(objects):
-        data = objects.pop(key)
-        lake.objects.put(f"{path}/{key}", data)
+    for key, data in objects:
+        # Any buffer will do, and is written by the time this returns.
+        lake.objects.put(f"{path}/{key}", cast("bytes", data))
         outputs.append(Output(f"{path}/{key}", digest_bytes(data), len(data)))
     if not outputs:
         raise CorruptInput(f"{path} came to nothing: no object was encoded")

@@ -11,9 +11,9 @@ from .overviews import reduced
 from .recipe import SceneRecipe
 from .refine import store
 from .scopes import published_scopes
+from .shards import Encoder, form
 from .stored import Stored, outputs_of
 from .structure import Band, Structure, structure
-from .zarr_array import write
 
 _STRIP = 2048
 """Rows of the source's level that are in memory at once when levels in between are not there yet."""
@@ -48,16 +48,16 @@ class Regrid(Phase[SceneRecipe]):
         band = built.bands[str(partition.params["band"])]
         levels = _Levels(context, built, scope)
         outputs: list[Output] = []
-        y, columns = band.cuts[0], band.level.columns
+        y, encoder = band.cuts[0], Encoder(form(band.document))
         for top, bottom in spans(y.length, y.shard):
-            values = np.empty((*band.shape[:-2], bottom - top, columns), band.stored)
-            # As many rows at a time as one row of chunks of the finer level gives, so that none is decoded twice.
+            # As many rows at a time as one row of chunks has: what they are made from is all there is decoded.
             for a, b in spans(bottom - top, y.chunk):
-                values[..., a:b, :] = levels.made(band, top + a, top + b)
-            where = (*(slice(None) for _ in band.shape[:-2]), slice(top, bottom), slice(0, columns))
-            objects = write(band.document, where, values)
-            del values
-            outputs += store(context.lake, f"{built.prefix(recipe.name)}/{band.path}", objects)
+                values = levels.made(band, top + a, top + b)
+                start, stop = (*(0 for _ in band.shape[:-2]), top + a, 0), (*band.shape[:-2], top + b, band.shape[-1])
+                for chunk in encoder.form.within(start, stop):
+                    encoder.put(chunk, values[..., encoder.form.where(chunk)[-1]])
+            outputs += store(context.lake, f"{built.prefix(recipe.name)}/{band.path}", encoder.shards())
+        levels.close()
         return Produced(tuple(outputs), {"pixels": int(np.prod(band.shape)), "bytes": sum(o.bytes for o in outputs)})
 
 
@@ -75,6 +75,12 @@ class _Levels:
         self._scope = scope
         self._prefix = built.prefix(context.recipe.name)
         self._open: dict[str, Stored | None] = {}
+
+    def close(self) -> None:
+        """Give back what the bands keep."""
+        for stored in self._open.values():
+            if stored is not None:
+                stored.close()
 
     def made(self, band: Band, top: int, bottom: int) -> np.ndarray:
         """Rows of a band, made from its parent."""

@@ -141,13 +141,30 @@ class Structure:
         return sorted(found, key=lambda b: (b.group, b.name, -b.level.rows))
 
 
+_KEPT = 8
+_known: dict[tuple[object, ...], "Structure"] = {}
+
+
 def structure(lake: Lake, recipe: SceneRecipe, scene: str) -> Structure:
-    """The store of a scene as its manifests and the recipe say. Raises ``UsageError`` for a group not ingested."""
-    found = {g: manifests_.load(lake, recipe.name, scene, g) for g in recipe.select.groups}
+    """The store of a scene as its manifests and the recipe say. Raises ``UsageError`` for a group not ingested.
+
+    Every partition asks for it. The last ones are kept, by all that they come from: nobody changes them.
+    """
+    said = {g: manifests_.content(lake, recipe.name, scene, g) for g in recipe.select.groups}
+    settings = [recipe.part("layout", "overviews"), recipe.part("select")["select"]]
+    key = (recipe.name, scene, digest_json(settings), *said.items())
+    if (kept := _known.get(key)) is not None:
+        return kept
+    found = {g: manifests_.parse(data, f"/{g} of {scene}") for g, data in said.items()}
     build = _ladder if recipe.overviews.scheme == "ladder" else _halves
     levels, bands, pyramids = build(recipe, found)
-    parts = [recipe.part("layout", "overviews"), recipe.part("select")["select"], manifests_.inputs_of(found)]
-    return Structure(scene, digest_json(parts).removeprefix("sha256:")[:12], found, levels, bands, pyramids)
+    version = digest_json([*settings, manifests_.inputs_of(found)]).removeprefix("sha256:")[:12]
+    made = Structure(scene, version, found, levels, bands, pyramids)
+    while len(_known) >= _KEPT:
+        # Another thread may have taken the same one away.
+        _known.pop(next(iter(_known)), None)
+    _known[key] = made
+    return made
 
 
 type _Built = tuple[dict[str, Level], dict[str, Band], dict[str, tuple[str, ...]]]

@@ -9,7 +9,6 @@ from ..lake.ledger import Record
 from ..lake.partition import SETTLE, Input, Output, Partition, Produced, Status, digest_bytes, fingerprint
 from ..lake.phase import Context, Phase, ScopePlan, Window
 from .conventions import coordinates
-from .layout import spans
 from .recipe import SceneRecipe
 from .refine import block_key
 from .scopes import ingested_scopes
@@ -116,19 +115,16 @@ def _findings(
 def _counted(stored: Stored) -> tuple[int, int]:
     """(pixels, pixels without data) of a band. Raises ``CorruptInput``."""
     band, pixels, without = stored.band, 0, 0
-    # A row of chunks at a time: shards are held as they are stored, and decoded no further than needed.
-    for top, bottom in spans(band.level.rows, band.cuts[0].chunk):
-        values = stored.rows(top, bottom)
-        if values.dtype != band.stored or values.shape != (*band.shape[:-2], bottom - top, band.level.columns):
-            raise CorruptInput(f"{band.path} has another form", expected=(band.stored, band.shape), found=values.shape)
+    nodata = None if band.nodata is None or np.isnan(band.nodata) else band.nodata
+    # A chunk at a time: shards are held as they are stored, and decoded no further than needed.
+    for values in stored.chunks():
         pixels += values.size
         if values.dtype.kind == "f":
-            empty = np.isnan(values)
-            if band.nodata is not None and not np.isnan(band.nodata):
-                empty |= values == band.nodata
-            without += int(np.count_nonzero(empty))
-        elif band.nodata is not None:
-            without += int(np.count_nonzero(values == band.nodata))
+            without += int(np.count_nonzero(np.isnan(values)))
+        if nodata is not None:
+            without += int(np.count_nonzero(values == nodata))
+    if pixels != np.prod(band.shape):
+        raise CorruptInput(f"{band.path} has another form", expected=int(np.prod(band.shape)), found=pixels)
     return pixels, without
 
 

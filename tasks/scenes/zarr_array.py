@@ -15,6 +15,7 @@ from zarr.buffer import cpu
 from zarr.storage import MemoryStore
 
 from ..lake.errors import CorruptInput, LakeError
+from ..lake.fork import fast_codecs
 
 _NAMES = {2: ".zarray", 3: "zarr.json"}
 
@@ -84,7 +85,8 @@ def _opened(document: Document, objects: Mapping[str, bytes], mode: Any, held: d
     held[_NAMES[document["zarr_format"]]] = cpu.Buffer.from_bytes(json.dumps(document).encode())
     held.update((key, cpu.Buffer.from_bytes(data)) for key, data in objects.items())
     try:
-        return zarr.open_array(MemoryStore(held), mode=mode, zarr_format=document["zarr_format"])
+        with fast_codecs():
+            return zarr.open_array(MemoryStore(held), mode=mode, zarr_format=document["zarr_format"])
     except (ValueError, KeyError, TypeError) as error:
         raise LakeError(f"array metadata cannot be read ({str(error).splitlines()[0]})") from None
 

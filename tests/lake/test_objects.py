@@ -368,3 +368,16 @@ def test_a_folder_and_its_url_are_the_same_place(name: str) -> None:
         return
     store = Objects(f"/nowhere/{name}")
     assert locate(store.url) == store.location
+
+
+def test_what_killed_writers_left_is_swept(tmp_path: Path) -> None:
+    store = Objects(str(tmp_path))
+    store.put("a/b/0", b"whole")
+    store.put("c/0", b"whole")
+    for left in ("a/b/0#1", "a/b/1#2", "c/0#1"):
+        (tmp_path / left).write_bytes(b"ha")
+    assert store.sweep("a") == 2
+    assert sorted(p.name for p in (tmp_path / "a" / "b").iterdir()) == ["0"]
+    assert (tmp_path / "c" / "0#1").exists()
+    assert store.get("a/b/0") == b"whole"
+    assert store.sweep("nowhere") == 0
