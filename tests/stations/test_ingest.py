@@ -102,7 +102,7 @@ def test_too_many_points_are_split_and_the_limit_is_remembered(site: Callable[..
 def test_more_requests_than_an_hour_permits(site: Callable[..., Site]) -> None:
     """An hour of 10 seconds with 20 requests; two flows, 34 requests: hardly anybody is refused, and nobody dawdles.
 
-    Of an hour the slack between taking a token and asking is 36 s; of these 10 s it is 0.1, which a busy machine may miss.
+    Of an hour the slack between taking a token and asking is 36 s; of these 10 s it is 0.1: a busy machine may miss it.
     """
     here = site(
         6, settings=YEAR | {"source.points": 30_000, "source.windows": [{"requests": 20, "seconds": 10}]},
