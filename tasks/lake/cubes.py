@@ -15,7 +15,7 @@ import fcntl
 import pickle
 import re
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -147,16 +147,18 @@ class Cube:
                 self.repository.set_metadata({"weatherlake_cube": uuid.uuid4().hex})
             session = self.repository.writable_session(MAIN)
             group = zarr.open_group(session.store, mode="a", attributes=None)
+            # Listed once: each look at a single member is a round trip through zarr's event loop.
+            there = dict(group.members())
             # xarray's convention for coordinates that no variable names: they are none of the data.
-            coordinates = _plain_coordinates(template, group)
+            coordinates = _plain_coordinates(template, there)
             attributes = {"Conventions": "CF-1.11", **template.attributes, "coordinates": coordinates}
             if dict(group.attrs) != attributes:
                 group.attrs.put(attributes)
             for name, (dims, values, attrs) in template.coordinates.items():
-                if name not in group:
+                if name not in there:
                     _put_coordinate(group, name, dims, values, attrs)
             for name, axis in RUN_COORDINATES.items():
-                if name not in group:
+                if name not in there:
                     lengths = {RUN_AXIS: 0, "lead_time": len(template.lead_time)}
                     group.create_array(
                         name,
@@ -169,13 +171,13 @@ class Cube:
                         config={"write_empty_chunks": True},
                     )
             for name, array in template.arrays.items():
-                if name not in group:
+                if name not in there:
                     _create_array(group, name, array)
                 else:
-                    _same_layout(self.path, name, group[name], array)
-                    if dict(group[name].attrs) != dict(array.attributes):
-                        group[name].attrs.put(dict(array.attributes))
-                if status_name(name) not in group:
+                    _same_layout(self.path, name, there[name], array)
+                    if dict(there[name].attrs) != dict(array.attributes):
+                        there[name].attrs.put(dict(array.attributes))
+                if status_name(name) not in there:
                     create_status(group, name, array)
             if session.has_uncommitted_changes:
                 session.commit("structure")
@@ -311,10 +313,15 @@ class Cube:
             return asyncio.run(self._main.exists(chunk))
 
     def group(self, ref: str = MAIN) -> Any:
-        """The Zarr group of a branch, to read from."""
+        """The Zarr group of a branch, to read from. Raises ``NotFound`` for a cube that is only just being made."""
         import zarr
+        from zarr.errors import GroupNotFoundError
 
-        return zarr.open_group(self.store(ref), mode="r")
+        try:
+            return zarr.open_group(self.store(ref), mode="r")
+        except GroupNotFoundError:
+            # Its maker has made the repository and not yet committed the structure.
+            raise NotFound(f"cube {self.path} holds nothing yet") from None
 
     def read(self, name: str, index: int, ref: str = MAIN) -> np.ndarray:
         """One variable of one run as it is stored: the array without its first dimension."""
@@ -330,10 +337,10 @@ class Cube:
         return dataset
 
 
-def _plain_coordinates(template: CubeTemplate, group: Any) -> str:
+def _plain_coordinates(template: CubeTemplate, there: Collection[str]) -> str:
     # Variables that only another recipe of this cube has keep their status among the coordinates.
-    known = dict.fromkeys([*template.arrays, *sorted(n.removesuffix("_status") for n in group.array_keys())])
-    statuses = [status_name(n) for n in known if n in template.arrays or status_name(n) in group]
+    known = dict.fromkeys([*template.arrays, *sorted(n.removesuffix("_status") for n in there)])
+    statuses = [status_name(n) for n in known if n in template.arrays or status_name(n) in there]
     names = [*RUN_COORDINATES, *template.coordinates, *statuses]
     dimensions = {RUN_AXIS, "lead_time"}.union(*(dims for dims, _, _ in template.coordinates.values()))
     return " ".join(n for n in names if n not in dimensions)

@@ -3,6 +3,7 @@
 import multiprocessing
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import numpy as np
 import orjson
@@ -295,3 +296,16 @@ def test_open_cube(local: Cube) -> None:
     assert seen["status"].values.tolist() == [1, 1]
     with pytest.raises(NotFound, match="no branch run/never"):
         open_cube(url, "toy", ref="run/never")
+
+
+def test_a_cube_whose_maker_has_not_come_to_its_structure_is_not_found(tmp_path: Path) -> None:
+    """Another flow may look in between: there is a repository, and nothing in it."""
+    import icechunk
+
+    cube = Lake(str(tmp_path)).cube(PATH)
+    (tmp_path / PATH).mkdir(parents=True)
+    icechunk.Repository.create(cube._storage())
+    with pytest.raises(NotFound, match="holds nothing yet"):
+        cube.group()
+    cube.ensure(TEMPLATE)
+    assert list(cube.group().array_keys())
