@@ -16,6 +16,8 @@ from tasks.lake.lake import Lake
 from tasks.lake.partition import SETTLE
 from tasks.lake.recipe import load
 
+from . import resident
+
 
 def main(recipe: str, phase: str, lake: str) -> None:
     """Run one phase in two threads and print seconds, CPU seconds, peak memory, fields and bytes."""
@@ -23,6 +25,8 @@ def main(recipe: str, phase: str, lake: str) -> None:
     request = Request(recipe=recipe, lake=lake, force=True)
     # What a worker that has been at work for a while has done already.
     warm_up(Place(None, 2, ""))
+    before = resident.now()
+    resident.forget()
     run_before = resource.getrusage(resource.RUSAGE_SELF)
     with executor(Place(None, 2, ""), prefect=False) as place:
         begun = time.perf_counter()
@@ -36,8 +40,8 @@ def main(recipe: str, phase: str, lake: str) -> None:
     numbers = {
         "seconds": seconds,
         "cpu": after.ru_utime + after.ru_stime - run_before.ru_utime - run_before.ru_stime,
-        "peak": after.ru_maxrss * 1024,
-        "peak_before": run_before.ru_maxrss * 1024,
+        "peak": resident.most(),
+        "peak_before": before,
         "partitions": len(done),
         "fields": sum(int(r.metrics.get("fields", 0)) for r in done),
         "bytes": sum(int(r.metrics.get("bytes", 0)) for r in done),

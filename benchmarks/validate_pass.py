@@ -28,6 +28,8 @@ from tasks.lake.fork import fast_codecs
 from tasks.lake.objects import Objects
 from tasks.lake.run_axis import RunEntry
 
+from . import resident
+
 RUN = "2026-11-20T00"
 MEMBERS = 2
 KINDS = {"t2m": ("K", 7, "instant"), "tp": ("m", 7, "accum")}
@@ -100,20 +102,13 @@ def subject(folder: Path, name: str, whole: bool) -> Subject:
     )  # fmt: skip
 
 
-def _resident(what: str) -> int:
-    """Bytes of memory that this process holds (``VmRSS``) or held at most (``VmHWM``)."""
-    line = next(x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith(what))
-    return int(line.split()[1]) * 1024
-
-
 def main(folder: str, name: str, what: str) -> None:
     """Run the pass and print seconds, CPU seconds and peak memory beyond what the imports took."""
     checks = suite(CheckConfig())
     # Warm: the codecs, and one small look.
     begun_with = resource.getrusage(resource.RUSAGE_SELF)
-    held = _resident("VmRSS")
-    # What was held at most counts from here: getrusage's peak would hold that of the process this one was started by.
-    Path("/proc/self/clear_refs").write_text("5")
+    held = resident.now()
+    resident.forget()
     begun = time.perf_counter()
     thing = subject(Path(folder), name, what == "whole")
     fields = int(thing.present.sum())
@@ -127,7 +122,7 @@ def main(folder: str, name: str, what: str) -> None:
     seconds = time.perf_counter() - begun
     after = resource.getrusage(resource.RUSAGE_SELF)
     cpu = after.ru_utime + after.ru_stime - begun_with.ru_utime - begun_with.ru_stime
-    peak = _resident("VmHWM") - held
+    peak = resident.most() - held
     print(orjson.dumps({"seconds": seconds, "cpu": cpu, "peak": peak, "fields": fields}).decode())
 
 
