@@ -7,7 +7,7 @@ import orjson
 
 from ..lake.errors import NotFound
 from ..lake.ledger import Record
-from ..lake.partition import Output, digest_bytes
+from ..lake.partition import Output
 from ..lake.phase import Context
 from . import contents, manifest, template
 from .recipe import ForecastRecipe
@@ -45,8 +45,8 @@ def settle(
     report = {"run": scope, "version": number, "policy": recipe.drift, "relearnt": relearnt, "changes": changes}
     data = orjson.dumps(report, option=orjson.OPT_INDENT_2)
     key = f"manifests/{recipe.name}/{scope}/drift.json"
-    context.lake.objects.put(key, data)
-    return [Output(key, digest_bytes(data), len(data))], changes, sentence(recipe, scope, changes) if stopped else None
+    held = sentence(recipe, scope, changes) if stopped else None
+    return [context.lake.write(key, data)], changes, held
 
 
 def sentence(recipe: ForecastRecipe, scope: str, changes: list[str]) -> str:

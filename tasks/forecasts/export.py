@@ -1,11 +1,8 @@
 """Export of a forecast: a partition per run and exporter; files under ``exports/<recipe>/<run>/<name>/``."""
 
-import tempfile
-from pathlib import Path
-
 from ..exports.exporter import Exporter
 from ..lake.errors import UsageError
-from ..lake.partition import SETTLE, Input, Output, Partition, Produced, Status, digest_bytes, fingerprint
+from ..lake.partition import SETTLE, Input, Partition, Produced, Status, fingerprint
 from ..lake.phase import Context, Phase, ScopePlan, Window
 from ..lake.reading import open_zone
 from .recipe import ForecastRecipe
@@ -43,14 +40,8 @@ class Export(Phase[ForecastRecipe]):
         exporter = next(e for e in context.recipe.exports if e.name == partition.params["export"])
         cube = open_zone(context.lake, context.recipe.name, exporter.zone)
         run = one_run(cube, partition.scope)
-        outputs = []
-        with tempfile.TemporaryDirectory(prefix="weatherlake-") as name:
-            folder = Path(name)
-            for path in exporter.render(run, folder):
-                key = f"exports/{context.recipe.name}/{partition.key}/{path.relative_to(folder).as_posix()}"
-                data = path.read_bytes()
-                context.lake.objects.put(key, data)
-                outputs.append(Output(key, digest_bytes(data), len(data)))
+        prefix = f"exports/{context.recipe.name}/{partition.key}"
+        outputs = context.lake.write_files(prefix, lambda folder: exporter.render(run, folder))
         return Produced(outputs=tuple(outputs), metrics={"files": len(outputs)})
 
 

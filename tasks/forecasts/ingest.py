@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from ..lake.errors import CorruptInput, LakeError, NotThereYet, UsageError
 from ..lake.ledger import Record
 from ..lake.objects import Meta
-from ..lake.partition import SETTLE, Input, Output, Partition, Produced, Status, digest_bytes, fingerprint
+from ..lake.partition import SETTLE, Input, Partition, Produced, Status, fingerprint
 from ..lake.phase import Context, Phase, ScopePlan, Window
 from . import contents, drift, manifest, mirrors
 from .archive import Archive
@@ -123,8 +123,7 @@ class Ingest(Phase[ForecastRecipe]):
         held = contents.step_contents(index, sum(r[2] for r in read)).as_json()
         for name, data in (("contents.json", orjson.dumps(held)), ("parquet", manifest.write(rows))):
             key = f"manifests/{recipe.name}/{partition.key}.{name}"
-            context.lake.objects.put(key, data)
-            outputs.insert(0, Output(key, digest_bytes(data), len(data)))
+            outputs.insert(0, context.lake.write(key, data))
         found = tuple(i for r in read for i in r[1])
         return Produced(
             outputs=tuple(outputs),

@@ -192,8 +192,7 @@ class Collector:
         data = orjson.dumps([asdict(d) for d in ordered], option=_INDENT)
         base = folder(self._context.recipe.name, self._scope)
         key = f"{base}/damaged/{partition.split('/', 1)[1]}.json"
-        self._context.lake.objects.put(key, data)
-        return (Output(key, digest_bytes(data), len(data)),)
+        return (self._context.lake.write(key, data),)
 
 
 def damaged(context: Context[ForecastRecipe], refined: Mapping[str, Record]) -> list[Damage]:

@@ -303,5 +303,4 @@ def _report(
     document = {"run": scope, "problems": problems, "notes": notes, "grids": numbers}
     data = orjson.dumps(document, option=orjson.OPT_INDENT_2)
     key = f"verdicts/{context.recipe.name}/{scope}/regrid.json"
-    context.lake.objects.put(key, data)
-    return Output(key, digest_bytes(data), len(data))
+    return context.lake.write(key, data)

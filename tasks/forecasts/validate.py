@@ -293,8 +293,7 @@ def _store(
         (release.verdict_key(name, scope), verdict.to_json()),
         (completeness.key(name, scope), completeness.to_bytes(statuses)),
     ):
-        context.lake.objects.put(key, data)
-        outputs.append(Output(key, digest_bytes(data), len(data)))
+        outputs.append(context.lake.write(key, data))
     return outputs
 
 

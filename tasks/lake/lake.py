@@ -4,15 +4,17 @@
 ``manifests/``; ``staging/`` what is checked but not published; ``cubes/``; ``verdicts/``; ``exports/``.
 """
 
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
+from pathlib import Path
 
 from .cubes import Cube
 from .errors import AccessError, LakeError, NotFound, UsageError
 from .ledger import Ledger, Record
 from .objects import Objects
-from .partition import RETIRED
+from .partition import RETIRED, Output, digest_bytes
 
 MARKER = "lake.json"
 _LISTED = 200
@@ -52,6 +54,20 @@ class Lake:
             raise AccessError(f"lake {self.url} is not writable ({error.message})") from None
         except NotFound:
             raise AccessError(f"lake {self.url} is not writable: there is no such bucket") from None
+
+    def write(self, key: str, data: bytes) -> Output:
+        """Put an object, in one step, and say it as the output of a partition."""
+        self.objects.put(key, data)
+        return Output(key, digest_bytes(data), len(data))
+
+    def write_files(self, prefix: str, render: Callable[[Path], Iterable[Path]]) -> list[Output]:
+        """Have files made in a temporary folder, and put each as ``<prefix>/<its path in the folder>``."""
+        with tempfile.TemporaryDirectory(prefix="weatherlake-") as name:
+            folder = Path(name)
+            return [
+                self.write(f"{prefix}/{path.relative_to(folder).as_posix()}", path.read_bytes())
+                for path in render(folder)
+            ]
 
     def ledger(self, recipe: str) -> Ledger:
         """The ledger of one recipe."""

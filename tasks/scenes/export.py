@@ -85,11 +85,11 @@ class Export(Phase[SceneRecipe]):
         made = item(built, recipe, url, files)
         data = orjson.dumps(made, option=orjson.OPT_INDENT_2)
         key = f"exports/{recipe.name}/{scope}/{scope}.json"
-        lake.objects.put(key, data)
+        output = lake.write(key, data)
         if recipe.outputs.catalogue:
             upsert(recipe.outputs.catalogue, made)
         gone = _sweep(lake, recipe, built)
-        return Produced((Output(key, digest_bytes(data), len(data)),), {"superseded": gone})
+        return Produced((output,), {"superseded": gone})
 
     def settle_part(self, context: Context[SceneRecipe]) -> object:
         return [context.recipe.part("outputs"), context.recipe.part("title", "attribution")]
@@ -131,8 +131,7 @@ def _store(context: Context[SceneRecipe], built: Structure) -> Produced:
     context.lake.objects.sweep(prefix)
     outputs = []
     for key, data in _checked(built, context.recipe).items():
-        context.lake.objects.put(f"{prefix}/{key}", data)
-        outputs.append(Output(f"{prefix}/{key}", digest_bytes(data), len(data)))
+        outputs.append(context.lake.write(f"{prefix}/{key}", data))
     return Produced(tuple(reversed(outputs)), {"objects": len(outputs)})
 
 
@@ -202,8 +201,7 @@ def _report(context: Context[SceneRecipe], built: Structure) -> Produced:
 
 
 def _put(lake: Lake, key: str, data: bytes) -> Produced:
-    lake.objects.put(key, data)
-    return Produced((Output(key, digest_bytes(data), len(data)),), {"bytes": len(data)})
+    return Produced((lake.write(key, data),), {"bytes": len(data)})
 
 
 def _copy(context: Context[SceneRecipe], built: Structure) -> Produced:

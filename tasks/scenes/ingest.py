@@ -85,11 +85,11 @@ class Ingest(Phase[SceneRecipe]):
             copied = sum(o.bytes for o in outputs)
         data = manifest.to_bytes(made)
         key = manifest.key_of(recipe.name, scope, group)
-        context.lake.objects.put(key, data)
+        output = context.lake.write(key, data)
         found = _inputs(url, tree.digest, made.href, item)
         there = [s for a in made.arrays.values() for s in a.objects.values()]
         return Produced(
-            outputs=(Output(key, digest_bytes(data), len(data)), *outputs),
+            outputs=(output, *outputs),
             inputs=found,
             fingerprint=fingerprint(self.version, _part(recipe), found),
             metrics={

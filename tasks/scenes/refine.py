@@ -8,7 +8,7 @@ import numpy as np
 from ..lake.errors import CorruptInput
 from ..lake.lake import Lake
 from ..lake.ledger import Record
-from ..lake.partition import Input, Output, Partition, Produced, digest_bytes, fingerprint
+from ..lake.partition import Input, Output, Partition, Produced, fingerprint
 from ..lake.phase import Context, Phase, ScopePlan, Window
 from .conventions import axis_document, coordinates, other_axes
 from .layout import Cut, keys_within, spans
@@ -187,8 +187,7 @@ def store(lake: Lake, path: str, objects: Iterable[tuple[str, bytes | memoryview
     outputs = []
     for key, data in objects:
         # Any buffer will do, and is written by the time this returns.
-        lake.objects.put(f"{path}/{key}", cast("bytes", data))
-        outputs.append(Output(f"{path}/{key}", digest_bytes(data), len(data)))
+        outputs.append(lake.write(f"{path}/{key}", cast("bytes", data)))
     if not outputs:
         raise CorruptInput(f"{path} came to nothing: no object was encoded")
     return outputs

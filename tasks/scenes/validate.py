@@ -6,7 +6,7 @@ import numpy as np
 
 from ..lake.errors import CorruptInput, UsageError
 from ..lake.ledger import Record
-from ..lake.partition import SETTLE, Input, Output, Partition, Produced, Status, digest_bytes, fingerprint
+from ..lake.partition import SETTLE, Input, Partition, Produced, Status, fingerprint
 from ..lake.phase import Context, Phase, ScopePlan, Window
 from .conventions import coordinates
 from .recipe import SceneRecipe
@@ -60,8 +60,7 @@ class Validate(Phase[SceneRecipe]):
         found = _findings(context, built, band, refined)
         data = Finding.to_bytes(found)
         key = f"verdicts/{recipe.name}/{scope}/{band.group}/{band.name}.json"
-        context.lake.objects.put(key, data)
-        return Produced((Output(key, digest_bytes(data), len(data)),), {"score": min(f.score for f in found)})
+        return Produced((context.lake.write(key, data),), {"score": min(f.score for f in found)})
 
     def settle(self, context: Context[SceneRecipe], scope: str, records: Mapping[str, Record]) -> Produced:
         recipe, objects = context.recipe, context.lake.objects
@@ -70,8 +69,7 @@ class Validate(Phase[SceneRecipe]):
         prefix = f"verdicts/{recipe.name}/{scope}"
         outputs = []
         for name, data in (("verdict.json", verdict.to_bytes()), ("verdict.html", page(verdict))):
-            objects.put(f"{prefix}/{name}", data)
-            outputs.append(Output(f"{prefix}/{name}", digest_bytes(data), len(data)))
+            outputs.append(context.lake.write(f"{prefix}/{name}", data))
         held = None
         if verdict.state in (State.QUARANTINED, State.REJECTED):
             held = f"{scope} is {verdict.state} (score {verdict.score:.2f}): {verdict.reasons[0]}"

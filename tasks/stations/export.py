@@ -1,13 +1,11 @@
 """Export of observations: files under ``exports/<recipe>/<year>/<export>/``."""
 
-import tempfile
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..lake.errors import UsageError
 from ..lake.ledger import Record
-from ..lake.partition import Input, Output, Partition, Produced, Status, digest_bytes, fingerprint
+from ..lake.partition import Input, Partition, Produced, Status, fingerprint
 from ..lake.phase import Context, Phase, ScopePlan, Window
 from . import catalogue, tables
 from .exporters.exporter import StationYear, Year
@@ -64,14 +62,8 @@ class Export(Phase[StationRecipe]):
         recipe = context.recipe
         exporter = next(e for e in recipe.exports if e.name == partition.params["export"])
         year = _year(context, partition.scope)
-        outputs = []
-        with tempfile.TemporaryDirectory(prefix="weatherlake-") as name:
-            folder = Path(name)
-            for path in exporter.render(year, folder):
-                key = f"exports/{recipe.name}/{partition.key}/{path.relative_to(folder).as_posix()}"
-                data = path.read_bytes()
-                context.lake.objects.put(key, data)
-                outputs.append(Output(key, digest_bytes(data), len(data)))
+        prefix = f"exports/{recipe.name}/{partition.key}"
+        outputs = context.lake.write_files(prefix, lambda folder: exporter.render(year, folder))
         return Produced(outputs=tuple(outputs), metrics={"files": len(outputs)})
 
 

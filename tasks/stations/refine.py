@@ -9,7 +9,7 @@ import numpy as np
 
 from ..lake.errors import CorruptInput, UsageError
 from ..lake.lake import Lake
-from ..lake.partition import Input, Output, Partition, Produced, digest_bytes, fingerprint
+from ..lake.partition import Input, Output, Partition, Produced, fingerprint
 from ..lake.phase import Context, Phase, ScopePlan, Window
 from . import catalogue, raw, tables
 from .covjson import Series, parse
@@ -64,9 +64,8 @@ class Refine(Phase[StationRecipe]):
         table = tables.of_year(tables.merged(answers), year)
         key = refined_key(recipe.name, year, station)
         data = tables.write(table, {"station_id": station, "recipe": recipe.name, "attribution": recipe.attribution})
-        context.lake.objects.put(key, data)
         return Produced(
-            (Output(key, digest_bytes(data), len(data)),),
+            (context.lake.write(key, data),),
             metrics={"rows": table.height, "parameters": len(table.columns) - 1},
         )
 

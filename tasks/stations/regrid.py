@@ -7,7 +7,7 @@ import numpy as np
 
 from ..lake.ledger import Record
 from ..lake.objects import Objects
-from ..lake.partition import Input, Output, Partition, Produced, Status, digest_bytes, fingerprint
+from ..lake.partition import Input, Output, Partition, Produced, Status, fingerprint
 from ..lake.phase import Context, Phase, ScopePlan, Window
 from . import catalogue, tables
 from .gridding import netcdf
@@ -66,8 +66,7 @@ class Regrid(Phase[StationRecipe]):
         table = tables.of_year(resampled(rows, spec, recipe.every), year)
         data = tables.write(table, {"station_id": station, "recipe": recipe.name, "attribution": recipe.attribution})
         key = resampled_key(recipe.name, spec, partition.scope, station)
-        context.lake.objects.put(key, data)
-        return Produced((Output(key, digest_bytes(data), len(data)),), metrics={"rows": table.height})
+        return Produced((context.lake.write(key, data),), metrics={"rows": table.height})
 
     def settle_part(self, context: Context[StationRecipe]) -> object:
         return context.recipe.part("grids", "title", "attribution")
@@ -90,8 +89,7 @@ class Regrid(Phase[StationRecipe]):
                 continue
             data = _fields(context, spec, scope, sources)
             key = f"gridded/{context.recipe.name}/{spec.name}/{scope}.nc"
-            context.lake.objects.put(key, data)
-            outputs.append(Output(key, digest_bytes(data), len(data)))
+            outputs.append(context.lake.write(key, data))
         return Produced(tuple(outputs), metrics={"grids": len(outputs)})
 
 

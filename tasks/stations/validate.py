@@ -73,8 +73,7 @@ class Validate(Phase[StationRecipe]):
             if not rows.is_empty():
                 data = tables.write(rows, {"recipe": recipe.name, "attribution": recipe.attribution})
                 key = silver_key(recipe.name, year, station.id, zone)
-                context.lake.objects.put(key, data)
-                outputs.append(Output(key, digest_bytes(data), len(data)))
+                outputs.append(context.lake.write(key, data))
         document = judged.model_dump_json(indent=1).encode()
         key = f"verdicts/{recipe.name}/{partition.key}.json"
         context.lake.objects.put(key, document)
@@ -102,14 +101,14 @@ class Validate(Phase[StationRecipe]):
         ]
         data = orjson.dumps({"recipe": recipe.name, "year": int(scope), "stations": rows}, option=orjson.OPT_INDENT_2)
         key = f"verdicts/{recipe.name}/{scope}/verdicts.json"
-        context.lake.objects.put(key, data)
+        output = context.lake.write(key, data)
         passed = sum(1 for r in rows if r["published"])
         held = None
         if rows and passed < recipe.checks.hold_below * len(rows):
             first = next(str(r.error.message) for r in records.values() if r.status is Status.REJECTED and r.error)
             held = f"{scope} of {recipe.name} is held back: {passed} of {len(rows)} stations pass; {first}"
         return Produced(
-            (Output(key, digest_bytes(data), len(data)),),
+            (output,),
             metrics={"stations": len(rows), "published": passed},
             held=held,
         )

@@ -5,7 +5,7 @@ from typing import Any
 
 from ..lake.errors import UsageError
 from ..lake.ledger import Record
-from ..lake.partition import Input, Output, Partition, Produced, Status, digest_bytes, digest_json, fingerprint
+from ..lake.partition import Input, Output, Partition, Produced, Status, digest_json, fingerprint
 from ..lake.phase import Context, ScopePlan
 from . import compiled, table
 from .chart import chart
@@ -62,12 +62,12 @@ class Export(SurveyPhase):
         base = f"exports/{recipe.name}/{recipe.round}"
         head = {"recipe": recipe.name, "survey": recipe.round, "counts": counted, "rows": rows}
         outputs = (
-            _put(context, f"{base}/summary.html", html),
+            context.lake.write(f"{base}/summary.html", html),
             put(context, f"{base}/survey.json", head),
-            _put(context, f"{base}/survey.parquet", table.write(rows)),
+            context.lake.write(f"{base}/survey.parquet", table.write(rows)),
             put(context, f"{base}/counts.json", counted),
             put(context, f"{base}/changes.json", changed),
-            _put(context, f"{base}/chart.png", picture),
+            context.lake.write(f"{base}/chart.png", picture),
         )
         metrics = {k: counted[k] for k in ("collections", "compatible", "incompatible", "without_verdict")}
         return Produced(outputs, metrics=metrics)
@@ -79,11 +79,6 @@ def _seen(records: Mapping[str, Record]) -> list[Any]:
         (k, "done" if r.status is Status.DONE else str(r.status), r.attempt, *(o.digest for o in r.outputs))
         for k, r in records.items()
     )
-
-
-def _put(context: Context[SurveyRecipe], key: str, data: bytes) -> Output:
-    context.lake.objects.put(key, data)
-    return Output(key, digest_bytes(data), len(data))
 
 
 def _earlier(context: Context[SurveyRecipe]) -> Output | None:

@@ -8,7 +8,7 @@ import msgspec
 
 from ..lake.errors import UsageError
 from ..lake.ledger import Record
-from ..lake.partition import SETTLE, Input, Output, Partition, Produced, Status, digest_bytes, digest_json, fingerprint
+from ..lake.partition import SETTLE, Input, Output, Partition, Produced, Status, digest_json, fingerprint
 from ..lake.phase import Context, Phase, Window
 from .recipe import SurveyRecipe
 
@@ -80,8 +80,7 @@ class SurveyPhase(Phase[SurveyRecipe]):
 def put(context: Context[SurveyRecipe], key: str, value: Any) -> Output:
     """Write a result as JSON; the output to record."""
     data = msgspec.json.encode(value)
-    context.lake.objects.put(key, data)
-    return Output(key, digest_bytes(data), len(data))
+    return context.lake.write(key, data)
 
 
 def result(partition: Partition) -> str:

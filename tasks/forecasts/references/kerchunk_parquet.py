@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ...lake.errors import UsageError
-from ...lake.partition import Output, digest_bytes
+from ...lake.partition import Output
 from ...lake.phase import Context
 from ..recipe import ForecastRecipe
 from ..runs import run_id
@@ -33,8 +33,7 @@ def write_members(
     for name, table in tables(context.recipe, template, run, [p.url for p in places]):
         key = f"references/{context.recipe.name}/{run_id(run.run)}/{name}"
         data = to_parquet(table)
-        context.lake.objects.put(key, data)
-        outputs.append(Output(key, digest_bytes(data), len(data)))
+        outputs.append(context.lake.write(key, data))
     return outputs
 
 
