@@ -12,7 +12,7 @@ import xxhash
 from ..lake.errors import CorruptInput
 from ..lake.partition import Output, Partition
 from ..lake.phase import Context
-from ..lake.ranges import fetch, joined
+from ..lake.ranges import fetch, parts
 from . import manifest
 from .archive import Archive
 from .decode import verify
@@ -75,9 +75,9 @@ def gather(
     digests: dict[int, str] = {}
     with open(path, "w+b") as out:
         # Blocks arrive in any order; each message has its place already.
-        for group, block in fetch(lambda o, n: archive.fetch(url, o, n), joined(ranges)):
-            start = group[0][0]
-            for o, n in group:
+        for part, block in fetch(archive.fetch, parts(url, ranges)):
+            start = part.ranges[0][0]
+            for o, n in part.ranges:
                 message = block[o - start : o - start + n]
                 _check(message, f"{url} at {o}")
                 digests[o] = f"xxh3:{xxhash.xxh3_128_hexdigest(message)}"

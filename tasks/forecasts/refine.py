@@ -1,35 +1,31 @@
 """Refine of a forecast: byte ranges are fetched, decoded and written as whole shards of the run's branch."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
-from ..lake.cube_template import ArrayTemplate, CubeTemplate
-from ..lake.errors import CorruptInput, UsageError
+from ..lake.errors import CorruptInput, ResourceError, UsageError
 from ..lake.lake import Lake
 from ..lake.ledger import Record
-from ..lake.partition import SETTLE, Input, Output, Partition, Produced, Status, digest_bytes, fingerprint
+from ..lake.partition import SETTLE, Input, Output, Partition, Produced, Status, fingerprint
 from ..lake.phase import Context, Phase, ScopePlan, Window
-from . import decode, manifest
+from . import blocks, decode, manifest, slab
 from .archive import Archive
 from .branch import assemble
 from .ingest import manifest_keys
+from .message import without_data
 from .quarantine import Collector, verify_digest
-from .recipe import ForecastRecipe, Variable
+from .recipe import ForecastRecipe
 from .redriven import overridden
-from .rounding import keep_bits
+from .regrid_plan import amount
 from .runs import index_of, ingested_scopes, lead_times, parse_run, steps_of
-from .template import Learnt, Template, load, ordered, refined_cube, refined_path
-
-_FETCHERS = 8
+from .template import Learnt, load, ordered, refined_cube, refined_path
+from .worker_memory import share
 
 
 class Refine(Phase[ForecastRecipe]):
@@ -43,6 +39,10 @@ class Refine(Phase[ForecastRecipe]):
     batch_bytes = 512 * 2**20
     batch_count = 8
 
+    def __init__(self) -> None:
+        # As long as the batch: what it held is free once another phase begins.
+        self._slabs = slab.Slabs()
+
     def scopes(self, context: Context[ForecastRecipe], window: Window) -> list[str]:
         return ingested_scopes(context, window)
 
@@ -53,21 +53,22 @@ class Refine(Phase[ForecastRecipe]):
         cube = template.cube(recipe)
         layout = recipe.part("layout") | {"path": refined_path(recipe, cube), "steps": lead_times(recipe)}
         partitions = []
-        for block in _blocks(recipe, cube):
+        for block in blocks.blocks(recipe, cube):
             variable = block.variable
-            found = _block_rows(rows, block)
-            inputs = (Input(f"manifest:{variable.name}", _digest(found)),)
+            found = blocks.rows_of(rows, block)
+            inputs = (Input(f"manifest:{variable.name}", blocks.digest(found)),)
+            compressed = int(pc.sum(found["length"]).as_py() or 0)
             part = layout | {"variable": {"levels": variable.levels, "keep_bits": variable.keep_bits}}
             if recipe.checks.damaged != "refuse":
                 part = part | {"damaged": recipe.checks.damaged}
             partitions.append(
                 Partition(
-                    key=block_key(scope, variable.name, block.member, block.level),
+                    key=blocks.block_key(scope, variable.name, block.member, block.level),
                     fingerprint=fingerprint(self.version, part, inputs),
                     inputs=inputs,
                     params={"variable": variable.name, "member": block.member, "level": block.level},
-                    bytes=int(pc.sum(found["length"]).as_py() or 0),
-                    memory=2 * 4 * int(np.prod(block.array.shards)) + _FETCHERS * 3 * 4 * template.grid.size,
+                    bytes=compressed,
+                    memory=slab.memory(blocks.size(block), len(found), template.grid.size, compressed),
                 )
             )
         return ScopePlan(scope, tuple(partitions))
@@ -81,45 +82,55 @@ class Refine(Phase[ForecastRecipe]):
 
     def process(self, context: Context[ForecastRecipe], partition: Partition) -> Produced:
         recipe, scope = context.recipe, partition.scope
+        run = parse_run(scope)
         template = load(context)
         structure = template.cube(recipe)
-        block = _block(recipe, structure, partition)
-        rows = _block_rows(run_manifest(context, scope), block)
+        block = blocks.block_of(recipe, structure, partition)
+        rows = blocks.rows_of(run_manifest(context, scope), block)
+        _refuse_too_large(partition)
+        learnt = template.variables[block.variable.name]
+        levels = {v: i for i, v in enumerate(block.variable.levels)} if block.layered else {}
+        steps = {hours: i for i, hours in enumerate(structure.lead_time)}
+
+        def place(row: Mapping[str, Any]) -> tuple[int, int]:
+            return steps[int(row["lead_time"].total_seconds() // 3600)], levels.get(row["level"], 0)
+
+        def checked(row: Mapping[str, Any], message: bytes) -> bytes:
+            where = f"{row['url']} at {row['offset']}"
+            verify_digest(message, row["etag"], where)
+            decode.verify(message)
+            _agree(_header(message, row["sub"]), row, learnt, run, where)
+            return message
+
         damage = Collector(context, scope)
-        values = _decoded(context, rows, block, template, structure, parse_run(scope), damage)
-        if block.variable.keep_bits is not None:
-            keep_bits(values, block.variable.keep_bits)
-        index = index_of(recipe, parse_run(scope))
+        grid, order = ordered(template.grid, recipe)
+        index = index_of(recipe, run)
         cube = refined_cube(context, structure)
-        with cube.fork(scope) as fork:
-            fork.group[block.variable.name][(index, *block.where)] = values
+        with self._slabs.of(block.shape) as values:
+            fields = values.reshape(len(steps), -1, *grid.shape)
+            slab.fill(fields, rows, Archive(context), place, order, block.variable.keep_bits, damage, checked)
+            with cube.fork(scope) as fork:
+                fork.group[block.variable.name][(slice(index, index + 1), *block.where)] = values[None]
+            digest = f"xxh3:{xxhash.xxh3_128_hexdigest(values)}"
+            size = values.nbytes
         key = fork_key(recipe.name, partition.key)
         context.lake.objects.put(key, fork.data)
-        digest = f"xxh3:{xxhash.xxh3_128_hexdigest(np.ascontiguousarray(values))}"
         return Produced(
             outputs=(
-                Output(f"fork:{key}@{cube.path}#{cube.identity}", digest, values.nbytes),
-                *damage.outputs(partition.key),
+                Output(f"fork:{key}@{cube.path}#{cube.identity}", digest, size), *damage.outputs(partition.key),
             ),
             metrics={
                 "fields": len(rows),
-                "bytes": int(pc.sum(rows["length"]).as_py() or 0),
+                "bytes": partition.bytes,
                 "shard": block.array.chunk_key(block.variable.name, index, *block.shard),
             },
-        )
+        )  # fmt: skip
 
     def settle(self, context: Context[ForecastRecipe], scope: str, records: Mapping[str, Record]) -> Produced:
         """Assemble the run's branch, where validation (or a person) reads it."""
         structure = load(context).cube(context.recipe)
         snapshot = assemble(context, refined_cube(context, structure), structure, scope, records)
         return Produced(metrics={"snapshot": snapshot})
-
-
-def block_key(scope: str, variable: str, member: int | None, level: float | None) -> str:
-    """Key of a refine partition: ``2026-11-20T00/t-m02-l0500``."""
-    of_member = "" if member is None else f"-m{member:02d}"
-    at_level = "" if level is None else f"-l{level:g}"
-    return f"{scope}/{variable}{of_member}{at_level}"
 
 
 def fork_key(recipe: str, partition: str) -> str:
@@ -156,112 +167,23 @@ def _stacked(lake: str, manifests: tuple[tuple[str, str], ...]) -> pa.Table:
     return manifest.concatenated([manifest.read(data, key) for key, (data, _) in zip(keys, found, strict=True)])
 
 
-@dataclass(frozen=True, slots=True)
-class Block:
-    """One shard of the cube: a variable, for one member where there are any, at one level or at all of them.
-
-    ``where`` is its place in the array after init_time, ``shard`` its number along each of those dimensions.
-    """
-
-    variable: Variable
-    member: int | None
-    level: float | None
-    array: ArrayTemplate
-    where: tuple[int | slice, ...]
-    shard: tuple[int, ...]
+def _refuse_too_large(partition: Partition) -> None:
+    if partition.memory > share():
+        raise ResourceError(
+            "the block needs more memory than a worker has for a partition",
+            partition=partition.key,
+            expected=f"at most {amount(share())}",
+            found=amount(partition.memory),
+        )
 
 
-def _block(recipe: ForecastRecipe, cube: CubeTemplate, partition: Partition) -> Block:
-    name, member, level = (partition.params[k] for k in ("variable", "member", "level"))
-    return next(b for b in _blocks(recipe, cube) if (b.variable.name, b.member, b.level) == (name, member, level))
+def _header(message: bytes, sub: int) -> decode.Header:
+    # Read without the data, which ecCodes would copy.
+    start = without_data(message) if sub == 0 else None
+    return decode.header(message, sub) if start is None else decode.header(start)
 
 
-def _blocks(recipe: ForecastRecipe, cube: CubeTemplate) -> Iterator[Block]:
-    """Every block of a run, in a stable order."""
-    for variable in recipe.select.variables:
-        array = cube.arrays[variable.name]
-        layered = "level" in array.dims
-        by_level = layered and array.shards[array.dims.index("level")] == 1
-        for m, member in enumerate(recipe.select.members) if recipe.select.members is not None else [(0, None)]:
-            for n, level in enumerate(variable.levels) if by_level else [(0, None)]:
-                where: list[int | slice] = [slice(None)]
-                shard = [0]
-                if member is not None:
-                    where.append(m)
-                    shard.append(m)
-                if layered:
-                    where.append(n if by_level else slice(None))
-                    shard.append(n)
-                shard += [0] * (len(array.dims) - len(shard))
-                yield Block(variable, member, level, array, tuple(where), tuple(shard))
-
-
-def _block_rows(rows: pa.Table, block: Block) -> pa.Table:
-    """The rows of a manifest that a block is made of, by lead time and level."""
-    rows = rows.filter(pc.equal(rows["variable"].cast(pa.string()), block.variable.name))
-    if block.member is not None:
-        rows = rows.filter(pc.equal(rows["member"], block.member))
-    if block.level is not None:
-        rows = rows.filter(pc.equal(rows["level"], block.level))
-    return rows.sort_by([("lead_time", "ascending"), ("level", "ascending")])
-
-
-def _digest(rows: pa.Table) -> str:
-    """What of a manifest decides the values: which bytes, and which field they are.
-
-    A copy is known by its messages' digests, wherever in the lake they lie; bytes that stay at the provider by their
-    place and the version of the object there.
-    """
-    columns = ["lead_time", "level", "length", "sub", "etag"]
-    if any("://" in str(url) for url in rows["url"].unique().to_pylist()):
-        columns += ["url", "offset"]
-    return digest_bytes(repr([rows[c].to_pylist() for c in columns]).encode())
-
-
-def _decoded(
-    context: Context[ForecastRecipe],
-    rows: pa.Table,
-    block: Block,
-    template: Template,
-    structure: CubeTemplate,
-    run: datetime,
-    damage: Collector,
-) -> np.ndarray:
-    """A block's values, float32 (lead_time, [level], *grid) in the cube's order; NaN where the manifest has no row.
-
-    Fields are fetched and decoded side by side, each straight into its place: decoding releases the GIL, and
-    waiting for one message leaves time for the next.
-    """
-    archive = Archive(context)
-    levels = {v: i for i, v in enumerate(block.variable.levels)} if block.level is None else {}
-    layered = "level" in block.array.dims and block.level is None
-    steps = {hours: i for i, hours in enumerate(structure.lead_time)}
-    values = np.full((len(steps), len(levels) if layered else 1, *template.grid.shape), np.nan, "float32")
-    learnt = template.variables[block.variable.name]
-
-    def one(row: dict[str, Any]) -> None:
-        lead: timedelta = row["lead_time"]
-        target = values[steps[int(lead.total_seconds() // 3600)], levels[row["level"]] if layered else 0]
-
-        def use(message: bytes) -> None:
-            where = f"{row['url']} at {row['offset']}"
-            verify_digest(message, row["etag"], where)
-            decode.verify(message)
-            _agree(decode.header(message, row["sub"]), row, learnt, run, where)
-            decode.decode(message, row["sub"], out=target)
-
-        if not damage.guarded(row, lambda: archive.fetch(row["url"], row["offset"], row["length"]), use):
-            target[:] = np.nan
-
-    with ThreadPoolExecutor(_FETCHERS) as pool:
-        for _ in pool.map(one, rows.to_pylist()):
-            pass
-    _, order = ordered(template.grid, context.recipe)
-    values = order(values)
-    return values if layered else values[:, 0]
-
-
-def _agree(header: decode.Header, row: dict[str, Any], learnt: Learnt, run: datetime, where: str) -> None:
+def _agree(header: decode.Header, row: Mapping[str, Any], learnt: Learnt, run: datetime, where: str) -> None:
     """The message is the field that the index said: its own header is believed, and nothing else."""
     pairs: dict[str, tuple[object, object]] = {
         "init_time": (run, header.init_time),

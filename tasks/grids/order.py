@@ -12,6 +12,11 @@ class Order:
     flip: bool = False
     columns: np.ndarray | None = None
 
+    @property
+    def keeps(self) -> bool:
+        """Whether fields stay as they are."""
+        return not self.flip and self.columns is None
+
     def __call__(self, fields: np.ndarray) -> np.ndarray:
         """Fields ``(..., ny, nx)`` in the new order: ``fields`` itself or a view where no column moves, else a copy."""
         if self.flip:

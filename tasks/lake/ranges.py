@@ -4,7 +4,9 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 IN_FLIGHT = 128
 """Requests under way at once in a process: at 40 ms of latency, what a fast link needs to be kept full."""
@@ -79,27 +81,41 @@ def _pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="ranges")
 
 
-def fetch(
-    read: Callable[[int, int], bytes], groups: Iterable[Sequence[Range]], budget: Budget = _shared
-) -> Iterator[tuple[Sequence[Range], memoryview]]:
-    """The bytes of groups of ranges (see `joined`) as they arrive, in any order: the group and its extent's bytes.
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Ranges of one object that are read with one request: ``place`` is whatever names the object to the reader."""
 
-    ``read(offset, length)`` is called in threads. What one caller has not used yet counts against the budget
+    place: Any
+    ranges: tuple[Range, ...]
+
+
+def parts(place: Any, ranges: Iterable[Range]) -> Iterator[Part]:
+    """Ranges of one object, joined (see `joined`)."""
+    return (Part(place, tuple(group)) for group in joined(ranges))
+
+
+def fetch(
+    read: Callable[[Any, int, int], bytes], wanted: Iterable[Part], budget: Budget = _shared
+) -> Iterator[tuple[Part, memoryview]]:
+    """The bytes of parts of any number of objects as they arrive, in any order: the part and its extent's bytes.
+
+    ``read(place, offset, length)`` is called in threads. What one caller has not used yet counts against the budget
     of all; each caller is always allowed one request, so none can starve. The first error ends it.
     """
-    waiting = deque(groups)
-    under_way: dict[Future[bytes], tuple[Sequence[Range], int]] = {}
+    waiting = deque(wanted)
+    under_way: dict[Future[bytes], tuple[Part, int]] = {}
     try:
         while waiting or under_way:
             while waiting:
-                offset, length = extent(waiting[0])
+                offset, length = extent(waiting[0].ranges)
                 if not budget.take(length, anyway=not under_way):
                     break
-                under_way[_pool().submit(read, offset, length)] = waiting.popleft(), length
+                part = waiting.popleft()
+                under_way[_pool().submit(read, part.place, offset, length)] = part, length
             for done in wait(under_way, return_when=FIRST_COMPLETED).done:
-                group, length = under_way[done]
+                part, length = under_way[done]
                 data = done.result()
-                yield group, memoryview(data)
+                yield part, memoryview(data)
                 del under_way[done], data
                 budget.give_back(length)
     finally:
