@@ -32,6 +32,7 @@ class Variable:
     bits: int
     level_type: str | None = None
     packing: str = COMPLEX
+    short_name: str = ""
 
     @property
     def recipe(self) -> dict[str, object]:
@@ -47,19 +48,19 @@ class Variable:
 
 HEIGHT, PRESSURE = "heightAboveGround", "isobaricInhPa"
 FIELDS = (
-    Variable("msl", "PRMSL", "mean sea level", (3, 1), (101, 0), 101000.0, 3000.0, 11),
-    Variable("t2m", "TMP", "2 m above ground", (0, 0), (103, 2), 280.0, 30.0, 7, HEIGHT),
-    Variable("u10", "UGRD", "10 m above ground", (2, 2), (103, 10), 0.0, 15.0, 6, HEIGHT),
-    Variable("v10", "VGRD", "10 m above ground", (2, 3), (103, 10), 0.0, 15.0, 6, HEIGHT),
-    Variable("t850", "TMP", "850 mb", (0, 0), (100, 85000), 275.0, 25.0, 7, PRESSURE),
+    Variable("msl", "PRMSL", "mean sea level", (3, 1), (101, 0), 101000.0, 3000.0, 11, short_name="prmsl"),
+    Variable("t2m", "TMP", "2 m above ground", (0, 0), (103, 2), 280.0, 30.0, 7, HEIGHT, short_name="2t"),
+    Variable("u10", "UGRD", "10 m above ground", (2, 2), (103, 10), 0.0, 15.0, 6, HEIGHT, short_name="10u"),
+    Variable("v10", "VGRD", "10 m above ground", (2, 3), (103, 10), 0.0, 15.0, 6, HEIGHT, short_name="10v"),
+    Variable("t850", "TMP", "850 mb", (0, 0), (100, 85000), 275.0, 25.0, 7, PRESSURE, short_name="t"),
 )
 FULL = (
     *FIELDS,
-    Variable("d2m", "DPT", "2 m above ground", (0, 6), (103, 2), 275.0, 30.0, 7, HEIGHT, CCSDS),
-    Variable("r2", "RH", "2 m above ground", (1, 1), (103, 2), 60.0, 30.0, 7, HEIGHT, CCSDS),
-    Variable("u850", "UGRD", "850 mb", (2, 2), (100, 85000), 5.0, 20.0, 6, PRESSURE, CCSDS),
-    Variable("v850", "VGRD", "850 mb", (2, 3), (100, 85000), 0.0, 20.0, 6, PRESSURE, CCSDS),
-    Variable("z500", "HGT", "500 mb", (3, 5), (100, 50000), 5500.0, 300.0, 11, PRESSURE, CCSDS),
+    Variable("d2m", "DPT", "2 m above ground", (0, 6), (103, 2), 275.0, 30.0, 7, HEIGHT, CCSDS, short_name="2d"),
+    Variable("r2", "RH", "2 m above ground", (1, 1), (103, 2), 60.0, 30.0, 7, HEIGHT, CCSDS, short_name="2r"),
+    Variable("u850", "UGRD", "850 mb", (2, 2), (100, 85000), 5.0, 20.0, 6, PRESSURE, CCSDS, short_name="u"),
+    Variable("v850", "VGRD", "850 mb", (2, 3), (100, 85000), 0.0, 20.0, 6, PRESSURE, CCSDS, short_name="v"),
+    Variable("z500", "HGT", "500 mb", (3, 5), (100, 50000), 5500.0, 300.0, 11, PRESSURE, CCSDS, short_name="gh"),
 )
 """Ten variables, half of them in each packing."""
 

@@ -1,10 +1,10 @@
 """One phase in a process of its own: prints what it took as one JSON object.
 
-``python -m benchmarks.phase_run RECIPE PHASE LAKE``
+``python -m benchmarks.phase_run RECIPE PHASE LAKE [--slots N] [--start RUN --end RUN]``
 """
 
+import argparse
 import resource
-import sys
 import time
 
 import orjson
@@ -19,16 +19,16 @@ from tasks.lake.recipe import load
 from . import resident
 
 
-def main(recipe: str, phase: str, lake: str) -> None:
-    """Run one phase in two threads and print seconds, CPU seconds, peak memory, fields and bytes."""
+def main(recipe: str, phase: str, lake: str, slots: int = 2, start: str | None = None, end: str | None = None) -> None:
+    """Run one phase in threads and print seconds, CPU seconds, peak memory, fields and bytes."""
     quiet()
-    request = Request(recipe=recipe, lake=lake, force=True)
+    request = Request(recipe=recipe, lake=lake, force=True, start=start, end=end)
     # What a worker that has been at work for a while has done already.
-    warm_up(Place(None, 2, ""))
+    warm_up(Place(None, slots, ""))
     before = resident.now()
     resident.forget()
     run_before = resource.getrusage(resource.RUSAGE_SELF)
-    with executor(Place(None, 2, ""), prefect=False) as place:
+    with executor(Place(None, slots, ""), prefect=False) as place:
         begun = time.perf_counter()
         report = run(request, phase, place)
         seconds = time.perf_counter() - begun
@@ -51,4 +51,10 @@ def main(recipe: str, phase: str, lake: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = argparse.ArgumentParser()
+    for name in ("recipe", "phase", "lake"):
+        parser.add_argument(name)
+    parser.add_argument("--slots", type=int, default=2)
+    parser.add_argument("--start")
+    parser.add_argument("--end")
+    main(**vars(parser.parse_args()))

@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 
 from tasks.executor import Threads
+from tasks.lake import children
 from tasks.lake import recipe as recipes
 from tasks.lake.lake import Lake
 from tasks.lake.phase import Window
 from tasks.plan import Options
 from tasks.runner import run_phase
-from tasks.surveys import catalogue, children
+from tasks.surveys import catalogue
 from tasks.surveys.collection import Collection, Sample
 from tasks.surveys.sampling import place
 from tests.surveys.cmr_server import cmr, many

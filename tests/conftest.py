@@ -5,10 +5,15 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 import tasks  # noqa: F401  (loads PROJ before anything can load ecCodes)
 
 from .servers import CREDENTIALS, Archive, S3Server, archive
+
+# No test is a stopwatch: on a busy machine the first example may take a second.
+settings.register_profile("weatherlake", deadline=None)
+settings.load_profile("weatherlake")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

@@ -9,7 +9,8 @@ import pyarrow.compute as pc
 
 from ..lake.cube_template import ArrayTemplate, CubeTemplate
 from ..lake.partition import Partition, digest_bytes
-from .recipe import ForecastRecipe, Variable
+from .recipe import ForecastRecipe
+from .selection import Variable
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,11 @@ class Block:
     def shape(self) -> tuple[int, ...]:
         """Shape of the block's values, in the order of the array's dimensions after init_time."""
         return tuple(n if at == slice(None) else 1 for n, at in zip(self.array.shape, self.where, strict=True))
+
+    @property
+    def kept_bits(self) -> int | None:
+        """Mantissa bits that are kept; None keeps all."""
+        return self.array.attributes.get("keep_bits")
 
     @property
     def layered(self) -> bool:
@@ -74,6 +80,34 @@ def rows_of(rows: pa.Table, block: Block) -> pa.Table:
     if block.level is not None:
         rows = rows.filter(pc.equal(rows["level"], block.level))
     return rows.sort_by([("lead_time", "ascending"), ("level", "ascending")])
+
+
+def with_rows(recipe: ForecastRecipe, cube: CubeTemplate, rows: pa.Table) -> Iterator[tuple[Block, pa.Table]]:
+    """Every block of a run with its rows (see `rows_of`), sorted once for all of them."""
+    every = list(blocks(recipe, cube))
+    by_level = {b.variable.name for b in every if b.level is not None}
+    rows = rows.unify_dictionaries().combine_chunks()
+    names = rows["variable"].chunk(0).dictionary.to_pylist() if len(rows) else []
+    variable = rows["variable"].chunk(0).indices.to_numpy() if len(rows) else np.empty(0, np.int32)
+    member, level = (rows[c].cast(pa.float64()).to_numpy() for c in ("member", "level"))
+    member, level = np.nan_to_num(member, nan=-1.0), np.nan_to_num(level, nan=0.0)
+    # Levels tell blocks apart only of variables with a block a level; of the others they are sorted last.
+    apart = np.where(np.isin(variable, [i for i, n in enumerate(names) if n in by_level]), level, 0.0)
+    lead = rows["lead_time"].cast(pa.int64()).to_numpy()
+    if recipe.select.members is None:
+        member = np.full_like(member, -1.0)
+    order = np.lexsort((level, lead, apart, member, variable))
+    keys = np.stack([variable[order].astype("float64"), member[order], apart[order]])
+    starts = np.flatnonzero(np.r_[True, (np.diff(keys) != 0).any(axis=0)]) if len(rows) else np.empty(0, np.int64)
+    ends = np.r_[starts[1:], len(rows)]
+    spans = {
+        (names[int(keys[0, a])], keys[1, a], keys[2, a]): (int(a), int(b)) for a, b in zip(starts, ends, strict=True)
+    }
+    ordered = rows.take(pa.array(order))
+    for block in every:
+        key = (block.variable.name, -1.0 if block.member is None else block.member, block.level or 0.0)
+        first, last = spans.get(key, (0, 0))
+        yield block, ordered.slice(first, last - first)
 
 
 def digest(rows: pa.Table) -> str:

@@ -13,8 +13,9 @@ from ..lake.errors import NotFound
 from ..lake.phase import Context
 from ..lake.run_axis import FIELD_STATUS
 from .quarantine import Damage
-from .recipe import ForecastRecipe, Variable
+from .recipe import ForecastRecipe
 from .runs import lead_times, parse_run, steps_of
+from .selection import Variable
 
 MATRIX = {v: k for k, v in FIELD_STATUS.items()}
 USABLE = (FIELD_STATUS["present"], FIELD_STATUS["flagged"], FIELD_STATUS["not_produced"])

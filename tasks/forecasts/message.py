@@ -9,7 +9,7 @@ import mmap
 import struct
 from typing import NamedTuple
 
-from ..lake.errors import CorruptInput
+from ..lake.errors import CorruptInput, LakeError
 
 type Buffer = bytes | bytearray | memoryview | mmap.mmap
 """Where messages are read from."""
@@ -19,6 +19,11 @@ END = b"7777"
 SECTIONS = (1, 2, 3, 4, 5, 6, 7)
 _HEAD = struct.Struct(">IB")
 _LONG = struct.Struct(">Q")
+_MOST_BITS = 32
+
+
+class Undecodable(LakeError):
+    """A whole message that a decoder has no way to decode: an unknown packing, or rows of differing length."""
 
 
 class Span(NamedTuple):
@@ -114,6 +119,32 @@ def cut(message: Buffer, sub: int = 0) -> Buffer:
     view = memoryview(message)
     body = b"".join(view[s.start : s.stop] for s in spans if s)
     return bytes(view[:8]) + _LONG.pack(16 + len(body) + 4) + body + END
+
+
+def template(single: Buffer) -> int | None:
+    """Number of the data representation template (5.x) of a message of one field; None for edition 1."""
+    if single[7] != 2:
+        return None
+    at = walk(single).fields[0].representation.start
+    return int.from_bytes(single[at + 9 : at + 11], "big")
+
+
+def plausible(single: Buffer) -> bool:
+    """Whether the counts of bits in the data representation section of a message of one field can be.
+
+    With groups (complex packing) that are wider than a number, ecCodes ends the whole process by an assertion.
+    """
+    if single[7] != 2:
+        return True
+    field = walk(single).fields[0]
+    section = bytes(single[field.representation.start : field.representation.stop])
+    number = int.from_bytes(section[9:11], "big")
+    if number not in (2, 3) or len(section) < 47:
+        return True
+    # Bits of group references, least width of a group, bits of group widths and of group lengths; octets less one.
+    wide = any(section[at] > _MOST_BITS for at in (19, 35, 36, 46))
+    groups, points = int.from_bytes(section[31:35], "big"), int.from_bytes(section[5:9], "big")
+    return not wide and groups <= points
 
 
 def without_data(start: bytes) -> bytes | None:

@@ -11,7 +11,7 @@ import xxhash
 from ..checks.field import Index
 from ..lake.errors import LakeError
 from ..lake.phase import Context
-from . import decode
+from . import decode, decode_eccodes
 from .archive import Archive
 from .message import cut
 from .recipe import ForecastRecipe
@@ -31,12 +31,14 @@ class Messages:
         longitude: np.ndarray,
         kept_bits: int | None,
         scale: tuple[float, float] = (1.0, 0.0),
+        step: float = 0.0,
     ) -> None:
         self._archive = Archive(context)
         self._rows = rows
         self._latitude, self._longitude = latitude, longitude
         self._kept_bits = kept_bits
         self._scale = scale
+        self._step = step
         self._changed: dict[str, None] = {}
 
     def place(self, index: Index) -> str:
@@ -83,11 +85,18 @@ class Messages:
         if place.size != values.size:
             return f"the second decoder finds {values.size} points on a grid of {place.size}"
         out = np.full(self._latitude.size * self._longitude.size, np.nan)
-        out[place] = values * self._scale[0] + self._scale[1]
+        inside = place >= 0
+        out[place[inside]] = values[inside] * self._scale[0] + self._scale[1]
         out = out.reshape(self._latitude.size, self._longitude.size)
-        # Both decoders read the same packed numbers: they differ by rounding, ours also by the bits kept.
+        # Both decoders read the same packed numbers: they differ by rounding, ours also by the bits kept or by the
+        # integers that it is stored as.
         bits = 23 if self._kept_bits is None else self._kept_bits
-        allowed = np.abs(out) * (1.01 * 2.0 ** -(bits + 1)) + _packing_error(single) * abs(self._scale[0]) + 1e-30
+        allowed = (
+            np.abs(out) * (1.01 * 2.0 ** -(bits + 1))
+            + _packing_error(single) * abs(self._scale[0])
+            + 0.51 * self._step
+            + 1e-30
+        )
         return out, allowed
 
 
@@ -107,8 +116,9 @@ def _grid_of(message: bytes) -> bytes:
 
 @lru_cache(maxsize=8)
 def _places(message: bytes, latitude: bytes, longitude: bytes, dtype: str) -> np.ndarray | None:
-    """Where each point of a message (in its order) lies in a map with these axes, flattened; None when it has no
-    regular latitudes and longitudes. By the coordinates that ecCodes gives each point, not by how rows run."""
+    """Where each point of a message (in its order) lies in a map with these axes, flattened, -1 outside it; None when
+    it has no regular latitudes and longitudes. By the coordinates of each point, as ecCodes has them, not by how rows
+    run."""
     if not message:
         return None
     rows, columns = (np.frombuffer(a, dtype).astype("float64") for a in (latitude, longitude))
@@ -123,7 +133,14 @@ def _places(message: bytes, latitude: bytes, longitude: bytes, dtype: str) -> np
         return None
     finally:
         eccodes.codes_release(handle)
-    return _nearest(rows, lat) * columns.size + _nearest(columns % 360.0, lon % 360.0, wrap=360.0)
+    row, column = _nearest(rows, lat), _nearest(columns % 360.0, lon % 360.0, wrap=360.0)
+    # Of a map that was cut out of the field, most points lie outside.
+    off = np.abs((columns[column] - lon + 180.0) % 360.0 - 180.0)
+    return np.where((np.abs(rows[row] - lat) > _NEAR) | (off > _NEAR), -1, row * columns.size + column)
+
+
+_NEAR = 1e-3
+"""Degrees within which coordinates are the same: axes may be kept as float32, GRIB counts microdegrees."""
 
 
 def _nearest(axis: np.ndarray, values: np.ndarray, wrap: float | None = None) -> np.ndarray:
@@ -142,11 +159,5 @@ def _nearest(axis: np.ndarray, values: np.ndarray, wrap: float | None = None) ->
 
 def _packing_error(message: bytes) -> float:
     """Half a step of the packing."""
-    handle = eccodes.codes_new_from_message(message)
-    try:
-        binary, decimal = (eccodes.codes_get(handle, k, int) for k in ("binaryScaleFactor", "decimalScaleFactor"))
-        return 0.5 * 2.0**binary * 10.0**-decimal
-    except eccodes.CodesInternalError:
-        return 0.0
-    finally:
-        eccodes.codes_release(handle)
+    with decode_eccodes.opened(message) as handle:
+        return 0.5 * decode_eccodes.layout(handle).step

@@ -7,38 +7,15 @@ from pydantic import Field, field_validator, model_validator
 
 from ..checks.acceptance import CheckConfig
 from ..checks.acceptance import names as scale_names
-from ..exports.exporter import exporters
+from ..exports.exporter import Exporter, exporters
 from ..lake.recipe import Name, Recipe
 from ..lake.registry import Strict
+from ..lake.retention import Retention
 from .products import AnyProduct, RegridConfig, Statistics, TargetGrid, refuse_products
+from .selection import Select
 from .sources.source import sources
 
-Window = Literal["instant", "accum", "avg", "max", "min"]
-"""ecCodes' ``stepType`` for the statistical processing of a field over its time window."""
-
-
-class Variable(Strict):
-    """One variable of the cube and how to find it in the source's index."""
-
-    name: Name = Field(description="Name in the cube.")
-    param: str = Field(description="The source's own name: ECMWF short_name (2t) or NCEP abbreviation (TMP).")
-    level_type: str | None = Field(
-        default=None, description="ecCodes typeOfLevel, or levtype of an ECMWF index; any when absent."
-    )
-    levels: tuple[float, ...] = Field(
-        default=(), description="Levels to keep as a dimension; one value or none gives no dimension."
-    )
-    window: Window | None = Field(default=None, description="Kind of time window; any when absent.")
-    window_start: Literal["run", "any"] = Field(
-        default="any", description="'run' keeps only windows that began with the run (run totals)."
-    )
-    not_at: tuple[int, ...] = Field(default=(), description="Steps (h) at which the model does not produce it.")
-    keep_bits: int | None = Field(
-        default=None, ge=1, le=23, description="Mantissa bits kept; None leaves values as decoded."
-    )
-    units: str | None = Field(default=None, description="Units as expected from the source; a mismatch is an error.")
-    long_name: str = ""
-    standard_name: str = ""
+exporters.extend("tasks.forecasts.exporters")
 
 
 class Runs(Strict):
@@ -64,27 +41,6 @@ class Runs(Strict):
         return timedelta(hours=self.every)
 
 
-class Select(Strict):
-    """What of the source is taken."""
-
-    variables: tuple[Variable, ...] = Field(min_length=1)
-    steps: tuple[int, ...] | None = Field(
-        default=None, description="Lead times in hours; all of the source when absent."
-    )
-    members: tuple[int, ...] | None = Field(
-        default=None, description="Ensemble members (0 is the control); None: no member dimension."
-    )
-
-    @field_validator("variables")
-    @classmethod
-    def _unique(cls, value: tuple[Variable, ...]) -> tuple[Variable, ...]:
-        seen = [v.name for v in value]
-        twice = sorted({n for n in seen if seen.count(n) > 1})
-        if twice:
-            raise ValueError(f"names a variable twice: {', '.join(twice)}")
-        return value
-
-
 class Layout(Strict):
     """Shape of the cube on disk."""
 
@@ -94,6 +50,10 @@ class Layout(Strict):
     latitude: Literal["source", "north-south", "south-north"] = "source"
     chunk: int = Field(default=0, ge=0, description="Side of a chunk in x and y; 0 keeps whole maps.")
     compression_level: int = Field(default=1, ge=1, le=22, description="zstd level.")
+    rounding: Literal["by-unit", "none"] = Field(
+        default="by-unit",
+        description="Mantissa bits kept of variables that do not say: by their units, or all (see docs/refine.md).",
+    )
 
 
 class ForecastRecipe(Recipe):
@@ -120,12 +80,19 @@ class ForecastRecipe(Recipe):
     runs: Runs
     select: Select
     layout: Layout = Layout()
+    retention: Retention = Retention()
     checks: CheckConfig = CheckConfig()
     grids: tuple[TargetGrid, ...] = ()
     regrid: RegridConfig = RegridConfig()
     products: tuple[AnyProduct, ...] = Field(default=(), description="Made in the pass that regrids.")
     statistics: tuple[Statistics, ...] = Field(default=(), description="Over the members, published with them.")
     exports: tuple[exporters.field, ...] = ()  # type: ignore[valid-type]
+    only: tuple[Name, ...] = Field(default=(), description="Exports to make, by name; all when none is named.")
+
+    @property
+    def chosen(self) -> tuple[Exporter, ...]:
+        """The exports that are to be made."""
+        return tuple(e for e in self.exports if not self.only or e.name in self.only)
 
     @model_validator(mode="before")
     @classmethod
@@ -139,6 +106,21 @@ class ForecastRecipe(Recipe):
             return value | {"checks": checks | {"scale": kind}}
         return value
 
+    @model_validator(mode="before")
+    @classmethod
+    def _archive(cls, value: Any) -> Any:
+        # The key ``archive``, which the command line sets: fields of the export of that type, made when there is none.
+        if not isinstance(value, dict) or not isinstance(fields := value.get("archive"), dict):
+            return value
+        entry = {"type": "archive", "name": "archive"}
+        others = []
+        for export in value.get("exports") or ():
+            if isinstance(export, dict) and export.get("type") == "archive":
+                entry |= export
+            else:
+                others.append(export)
+        return {k: v for k, v in value.items() if k != "archive"} | {"exports": [*others, entry | fields]}
+
     @model_validator(mode="after")
     def _consistent(self) -> "ForecastRecipe":
         names = [g.name for g in self.grids]
@@ -150,6 +132,9 @@ class ForecastRecipe(Recipe):
         outputs = [e.name for e in self.exports]
         if len(set(outputs)) != len(outputs):
             raise ValueError(f"names an export twice: {outputs}")
+        if unknown := sorted(set(self.only) - set(outputs)):
+            hint = "; name where it goes: --to URL" if unknown == ["archive"] else ""
+            raise ValueError(f"there is no export {unknown[0]!r}; there are: {', '.join(outputs) or 'none'}{hint}")
         for export in self.exports:
             if export.zone not in ("refined", *names):
                 zones = ", ".join(("refined", *names))

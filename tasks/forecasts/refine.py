@@ -1,10 +1,11 @@
 """Refine of a forecast: byte ranges are fetched, decoded and written as whole shards of the run's branch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
@@ -17,14 +18,16 @@ from ..lake.phase import Context, Phase, ScopePlan, Window
 from . import blocks, decode, manifest, slab
 from .archive import Archive
 from .branch import assemble
+from .decoders import Decoders, guarded
 from .ingest import manifest_keys
 from .message import without_data
+from .metadata import departures
 from .quarantine import Collector, verify_digest
 from .recipe import ForecastRecipe
 from .redriven import overridden
 from .regrid_plan import amount
 from .runs import index_of, ingested_scopes, lead_times, parse_run, steps_of
-from .template import Learnt, load, ordered, refined_cube, refined_path
+from .template import Learnt, Template, load, ordered, refined_cube, refined_path
 from .worker_memory import share
 
 
@@ -52,13 +55,16 @@ class Refine(Phase[ForecastRecipe]):
         template = load(context)
         cube = template.cube(recipe)
         layout = recipe.part("layout") | {"path": refined_path(recipe, cube), "steps": lead_times(recipe)}
+        # How bits are chosen is told by those of each variable.
+        layout["layout"] = {k: v for k, v in layout["layout"].items() if k != "rounding"}
         partitions = []
-        for block in blocks.blocks(recipe, cube):
+        for block, found in blocks.with_rows(recipe, cube, rows):
             variable = block.variable
-            found = blocks.rows_of(rows, block)
             inputs = (Input(f"manifest:{variable.name}", blocks.digest(found)),)
             compressed = int(pc.sum(found["length"]).as_py() or 0)
-            part = layout | {"variable": {"levels": variable.levels, "keep_bits": variable.keep_bits}}
+            part = layout | {"variable": {"levels": variable.levels, "keep_bits": block.kept_bits}}
+            if variable.packed is not None:
+                part["variable"]["packed"] = variable.packed.model_dump()
             if recipe.checks.damaged != "refuse":
                 part = part | {"damaged": recipe.checks.damaged}
             partitions.append(
@@ -71,7 +77,7 @@ class Refine(Phase[ForecastRecipe]):
                     memory=slab.memory(blocks.size(block), len(found), template.grid.size, compressed),
                 )
             )
-        return ScopePlan(scope, tuple(partitions))
+        return ScopePlan(scope, tuple(partitions), tuple(_notes(template, recipe, partitions)))
 
     def prepare(self, context: Context[ForecastRecipe], scope: str, partitions: Sequence[Partition]) -> None:
         del partitions
@@ -99,16 +105,17 @@ class Refine(Phase[ForecastRecipe]):
             where = f"{row['url']} at {row['offset']}"
             verify_digest(message, row["etag"], where)
             decode.verify(message)
-            _agree(_header(message, row["sub"]), row, learnt, run, where)
+            _agree(_header(decoders, message, row["sub"]), row, learnt, run, where)
             return message
 
-        damage = Collector(context, scope)
+        damage, decoders = Collector(context, scope), guarded(partition)
         grid, order = ordered(template.grid, recipe)
         index = index_of(recipe, run)
         cube = refined_cube(context, structure)
         with self._slabs.of(block.shape) as values:
             fields = values.reshape(len(steps), -1, *grid.shape)
-            slab.fill(fields, rows, Archive(context), place, order, block.variable.keep_bits, damage, checked)
+            slab.fill(fields, rows, Archive(context), place, order, block.kept_bits, damage, checked, decoders)
+            _refuse_unfit(values, block)
             with cube.fork(scope) as fork:
                 fork.group[block.variable.name][(slice(index, index + 1), *block.where)] = values[None]
             digest = f"xxh3:{xxhash.xxh3_128_hexdigest(values)}"
@@ -123,6 +130,7 @@ class Refine(Phase[ForecastRecipe]):
                 "fields": len(rows),
                 "bytes": partition.bytes,
                 "shard": block.array.chunk_key(block.variable.name, index, *block.shard),
+                **decoders.metrics,
             },
         )  # fmt: skip
 
@@ -140,6 +148,26 @@ def fork_key(recipe: str, partition: str) -> str:
 
 def run_manifest(context: Context[ForecastRecipe], scope: str) -> pa.Table:
     """The manifest of a whole run, as ingest recorded it. Raises ``UsageError`` when ingest is not done."""
+    # Every partition of a worker asks. The settling's fingerprint follows what every step recorded: while it is the
+    # same, so is the manifest.
+    settling = context.ledger.read("ingest", f"{scope}/{SETTLE}")
+    key = (context.lake.url, context.recipe.digest, scope)
+    known = _runs.get(key)
+    if known is None or settling is None or settling.held or known[0] != (settling.fingerprint, settling.finished):
+        rows = _run_rows(context, scope)
+        if settling is not None:
+            _runs.clear()
+            _runs[key] = (settling.fingerprint, settling.finished), rows
+    else:
+        rows = known[1]
+    return overridden(context, scope, rows)
+
+
+_runs: dict[tuple[str, str, str], tuple[tuple[Any, Any], pa.Table]] = {}
+"""Lake, recipe, run -> the settling of its ingest, and its manifest; of the last run that was asked for."""
+
+
+def _run_rows(context: Context[ForecastRecipe], scope: str) -> pa.Table:
     known = context.ledger.read_all("ingest", scope)
     records = {k: r for k, r in known.items() if r.status is Status.DONE}
     settled = records.pop(f"{scope}/{SETTLE}", None)
@@ -156,7 +184,7 @@ def run_manifest(context: Context[ForecastRecipe], scope: str) -> pa.Table:
     mine = [records[k] for k in (f"{scope}/step-{s:03d}" for s in steps) if k in records]
     digests = {o.uri: o.digest for r in mine for o in r.outputs}
     keys = manifest_keys(mine)
-    return overridden(context, scope, _stacked(context.lake.url, tuple((k, digests[k]) for k in keys)))
+    return _stacked(context.lake.url, tuple((k, digests[k]) for k in keys))
 
 
 @lru_cache(maxsize=2)
@@ -165,6 +193,18 @@ def _stacked(lake: str, manifests: tuple[tuple[str, str], ...]) -> pa.Table:
     keys = [key for key, _ in manifests]
     found = Lake(lake).objects.get_many(keys)
     return manifest.concatenated([manifest.read(data, key) for key, (data, _) in zip(keys, found, strict=True)])
+
+
+def _notes(template: Template, recipe: ForecastRecipe, partitions: Sequence[Partition]) -> Iterator[str]:
+    """What a person should know before it begins."""
+    for sentence in departures(template, recipe):
+        yield f"not as in deployments/templates/{recipe.name}: {sentence}"
+    largest = max((p.memory for p in partitions), default=0)
+    if largest > share():
+        yield (
+            f"a block needs {amount(largest)}, more than a worker of this machine has for it ({amount(share())}): "
+            "select fewer levels or a box (--level, --bbox), or take a cluster with larger workers"
+        )
 
 
 def _refuse_too_large(partition: Partition) -> None:
@@ -177,10 +217,24 @@ def _refuse_too_large(partition: Partition) -> None:
         )
 
 
-def _header(message: bytes, sub: int) -> decode.Header:
+def _refuse_unfit(values: np.ndarray, block: blocks.Block) -> None:
+    """Values that a packed variable cannot hold are an error, never cut off."""
+    if block.variable.packed is None:
+        return
+    least, largest = block.variable.packed.range
+    low, high = (float(f.reduce(values, axis=None, initial=block.variable.packed.offset)) for f in (np.fmin, np.fmax))
+    if not (least <= low and high <= largest):
+        raise CorruptInput(
+            f"{block.variable.name} has values that its packing cannot hold",
+            expected=f"{least:g} to {largest:g}",
+            found=f"{low:g} to {high:g}",
+        )
+
+
+def _header(decoders: Decoders, message: bytes, sub: int) -> decode.Header:
     # Read without the data, which ecCodes would copy.
     start = without_data(message) if sub == 0 else None
-    return decode.header(message, sub) if start is None else decode.header(start)
+    return decoders.header(message, sub) if start is None else decoders.header(start)
 
 
 def _agree(header: decode.Header, row: Mapping[str, Any], learnt: Learnt, run: datetime, where: str) -> None:

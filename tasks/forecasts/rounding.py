@@ -9,6 +9,26 @@ MANTISSA = 23
 """Explicit mantissa bits of a float32."""
 
 
+_PRECISE = frozenset({"K", "Pa", "hPa", "gpm", "m**2 s**-2"})
+_HEIGHTS = frozenset({"gh", "h", "orog", "z", "hcct", "hcc", "ceil", "dist"})
+_WIND = "m s**-1"
+_CLASSES = ("(Code table", "Code table", "~", "Numeric", "numeric", "code")
+
+
+def by_unit(units: str, short_name: str) -> int | None:
+    """Mantissa bits worth keeping of a variable with ecCodes' ``units``; None keeps all.
+
+    7 bits are steps of 0.4 to 0.8 % of a value: more than most fields are known to. 6 for winds. 11 for pressure and
+    height, whose gradients count - and for temperature, since 7 bits of some 280 K would be steps of 2 K. Classes and
+    codes are left as they are.
+    """
+    if units.startswith(_CLASSES):
+        return None
+    if units in _PRECISE or (units == "m" and short_name in _HEIGHTS):
+        return 11
+    return 6 if units == _WIND else 7
+
+
 def keep_bits(values: np.ndarray, bits: int) -> None:
     """Round float32 ``values`` of any shape, in place, to ``bits`` (1 to 23) explicit mantissa bits.
 

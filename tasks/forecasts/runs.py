@@ -1,8 +1,11 @@
 """Runs: initialisation times as scopes, and which steps and members one has."""
 
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from ..lake.errors import UsageError
 from ..lake.phase import Context, Window
@@ -130,5 +133,10 @@ def _range(recipe: ForecastRecipe, window: Window) -> list[datetime]:
 
 def one_run(cube: "xr.Dataset", scope: str) -> "xr.Dataset":
     """One run of a cube as exporters take it: ``init_time`` a scalar, the cube's bookkeeping left out."""
+    return some_runs(cube, [scope]).isel(init_time=0)
+
+
+def some_runs(cube: "xr.Dataset", scopes: Sequence[str]) -> "xr.Dataset":
+    """Some runs of a cube along ``init_time``, in order, the cube's bookkeeping left out."""
     bookkeeping = [n for n in cube.coords if n in _RUN_ONLY or str(n).endswith("_status")]
-    return cube.drop_vars(bookkeeping).sel(init_time=scope)
+    return cube.drop_vars(bookkeeping).sel(init_time=np.array(list(scopes), dtype="datetime64[ns]"))

@@ -17,6 +17,7 @@ from ..lake.errors import CorruptInput
 from .decode import header
 from .manifest import SCHEMA
 from .message import Buffer, Field, Message, walk
+from .product import FORECAST_TIME, TEMPLATES, Known, signature
 
 _START = re.compile(rb"GRIB")
 
@@ -42,19 +43,7 @@ class Place(NamedTuple):
     sub_count: int
 
 
-class _Times(NamedTuple):
-    """Byte ranges of section 4, from its first byte, that change between runs, steps and members."""
-
-    member: int | None
-    end: int | None
-
-
-_TEMPLATES = {0: _Times(None, None), 1: _Times(35, None), 8: _Times(None, 34), 11: _Times(35, 37)}
-"""Product definition templates read without ecCodes: an analysis or forecast at a point in time, of an
-ensemble member, and both over a time interval (whose end takes seven bytes)."""
-
 _UNIT = 17
-_FORECAST_TIME = 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,52 +125,27 @@ def _row(view: memoryview, message: Message, sub: int) -> _Row:
 def _quick(view: memoryview, field: Field, sub: int) -> _Row | None:
     """A row from the bytes of sections 1 and 4, or None where the template or a unit is not a common one."""
     product = view[field.product.start : field.product.stop]
-    times = _TEMPLATES.get(int.from_bytes(product[7:9], "big"))
     unit = UNIT_SECONDS.get(product[_UNIT])
-    forecast = int.from_bytes(product[_FORECAST_TIME : _FORECAST_TIME + 4], "big")
-    if times is None or unit is None or forecast >= 1 << 31:
+    forecast = int.from_bytes(product[FORECAST_TIME : FORECAST_TIME + 4], "big")
+    key = signature(view, field)
+    if key is None or unit is None or forecast >= 1 << 31:
         return None
-    masked = bytearray(product)
-    masked[_FORECAST_TIME : _FORECAST_TIME + 4] = bytes(4)
-    if times.member is not None:
-        masked[times.member] = 0
-    if times.end is not None:
-        masked[times.end : times.end + 7] = bytes(7)
-    first = view[field.identification.start : field.identification.stop]
-    local = view[field.local.start : field.local.stop] if field.local else b""
-    signature = (view[6], bytes(first[5:12]), bytes(first[19:]), bytes(local), bytes(masked))
-    name = _names.get(signature)
+    name = _names.get(key)
     if name is None:
-        name = _names.put(signature, _named(view, sub))
+        name = _names.put(key, _named(view, sub))
+    first = view[field.identification.start : field.identification.stop]
     try:
         init_time = datetime(int.from_bytes(first[12:14], "big"), *first[14:19], tzinfo=UTC)
     except ValueError:
         raise CorruptInput(
             "the message has no valid reference time", expected="a date", found=first[12:19].hex()
         ) from None
-    member = product[times.member] if name.has_member and times.member is not None else None
+    at = TEMPLATES[int.from_bytes(product[7:9], "big")].member
+    member = product[at] if name.has_member and at is not None else None
     return _Row(name, member, init_time, forecast * unit + name.window)
 
 
-class _Names:
-    """Names by signature, shared by all threads: a dict of bounded size, emptied when it is full."""
-
-    limit = 20_000
-
-    def __init__(self) -> None:
-        self._known: dict[tuple, _Name] = {}
-
-    def get(self, signature: tuple) -> _Name | None:
-        return self._known.get(signature)
-
-    def put(self, signature: tuple, name: _Name) -> _Name:
-        if len(self._known) >= self.limit:
-            self._known.clear()
-        self._known[signature] = name
-        return name
-
-
-_names = _Names()
+_names: Known[_Name] = Known()
 
 
 def _named(view: memoryview, sub: int) -> _Name:

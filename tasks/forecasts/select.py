@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from ..lake.errors import CorruptInput
 from .manifest import MANIFEST
-from .recipe import Select, Variable
+from .selection import Select, Variable
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,8 +20,8 @@ import pyarrow as pa
 from ..grids.order import Order
 from ..lake.errors import AccessError, ErrorClass, LakeError
 from ..lake.ranges import BUDGET, Part, fetch, parts
-from . import decode
 from .archive import Archive
+from .decoders import Decoders
 from .quarantine import Collector
 from .rounding import keep_bits
 
@@ -72,13 +72,13 @@ class Slabs:
 
 def fill(
     fields: np.ndarray, rows: pa.Table, archive: Archive, place: Place, order: Order, bits: int | None,
-    damage: Collector, use: Callable[[Mapping[str, Any], bytes], bytes],
+    damage: Collector, use: Callable[[Mapping[str, Any], bytes], bytes], decoders: Decoders,
 ) -> None:  # fmt: skip
     """Fill ``fields``, float32 (lead_time, level, *grid), from the messages of a manifest; NaN where it has no row.
 
-    ``use`` checks a message and hands back what is to be decoded; ``bits`` of the mantissa are kept. What cannot be
-    read is on record in ``damage`` and NaN where the recipe says so; otherwise the first such error is raised, and
-    whatever may pass (the network) in any case.
+    ``use`` checks a message and hands back what ``decoders`` are to decode; ``bits`` of the mantissa are kept.
+    What cannot be read is on record in ``damage`` and NaN where the recipe says so; otherwise the first such error is
+    raised, and whatever may pass (the network) in any case.
     """
     by_place: dict[str, dict[tuple[int, int], list[dict[str, Any]]]] = {}
     empty = np.ones(fields.shape[:2], bool)
@@ -95,7 +95,8 @@ def fill(
             return archive.fetch(row["url"], row["offset"], row["length"]) if message is None else message
 
         def into(data: bytes) -> None:
-            _decoded(use(row, data), row["sub"], order, target)
+            where = f"{row['url']} at {row['offset']}"
+            _decoded(decoders, use(row, data), row["sub"], order, target, where)
             if bits is not None:
                 keep_bits(target, bits)
 
@@ -110,7 +111,8 @@ def fill(
                 if not len(data):
                     one(row, None)
                 else:
-                    one(row, data.obj if whole else bytes(data[offset - start : offset - start + length]))
+                    message = data.obj if whole else data[offset - start : offset - start + length]
+                    one(row, message if isinstance(message, bytes) else bytes(message))
 
     def read(url: str, offset: int, length: int) -> bytes:
         try:
@@ -125,11 +127,11 @@ def fill(
     _through(fetch(read, wanted), several)
 
 
-def _decoded(message: bytes, sub: int, order: Order, target: np.ndarray) -> None:
+def _decoded(decoders: Decoders, message: bytes, sub: int, order: Order, target: np.ndarray, where: str) -> None:
     if order.keeps:
-        decode.decode(message, sub, out=target)
+        decoders.decode(message, sub, target, where)
     else:
-        target[...] = order(decode.decode(message, sub))
+        target[...] = order(decoders.decode(message, sub, where=where))
 
 
 def _through(found: Iterable[tuple[Part, memoryview]], work: Callable[[Part, memoryview], None]) -> None:

@@ -17,8 +17,9 @@ from . import climatology
 from .completeness import Places, present
 from .messages import Messages
 from .quarantine import Damage, rows_of
-from .recipe import ForecastRecipe, Variable
+from .recipe import ForecastRecipe
 from .runs import index_of, lead_times, parse_run, steps_of
+from .selection import Variable
 from .template import Template, refined_cube
 
 
@@ -138,7 +139,14 @@ def _subject(
         attributes={**expected.attributes, **_level_of(variable)},
         window_start=_window_starts(mine, structure.lead_time)[steps],
         structure=_structure(group, structure, name, scope, index, steps),
-        origin=Messages(context, _by_index(mine, recipe, variable, steps), latitude, longitude, variable.keep_bits),
+        origin=Messages(
+            context,
+            _by_index(mine, recipe, variable, steps),
+            latitude,
+            longitude,
+            expected.attributes.get("keep_bits"),
+            step=variable.packed.step if variable.packed else 0.0,
+        ),
         climate=climatology.load(context, scope, name, leads, () if level is None else level.tolist()),
     )
     return replace(subject, units=str(group[name].attrs.get("units", subject.units)))

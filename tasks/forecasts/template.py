@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 
 from ..grids.from_grib import from_grib
 from ..grids.grid import Grid
+from ..grids.order import Order
 from ..lake.cube_template import ArrayTemplate, CubeTemplate
 from ..lake.cubes import Cube
 from ..lake.errors import ConflictError, CorruptInput, NotFound, UsageError
@@ -28,9 +29,12 @@ from ..lake.partition import digest_json
 from ..lake.phase import Context
 from . import decode
 from .archive import Archive
+from .crop import cropped
 from .message import cut, without_data
-from .recipe import ForecastRecipe, Variable
+from .recipe import ForecastRecipe
+from .rounding import MANTISSA, by_unit
 from .runs import lead_times
+from .selection import Variable
 
 _SHARD_BYTES = 384 * 2**20
 _CURRENT = "current.json"
@@ -142,7 +146,7 @@ class Template:
             "level_type": learnt.type_of_level,
             "grid_mapping": "spatial_ref",
             "coordinates": "latitude longitude" if "latitude" not in grid.dims else "",
-            "keep_bits": variable.keep_bits,
+            "keep_bits": kept_bits(variable, learnt, recipe),
         }
         return ArrayTemplate(
             dims=tuple(dims),
@@ -151,12 +155,23 @@ class Template:
             shards=tuple(shards),
             attributes={k: v for k, v in attributes.items() if v not in ("", None)},
             level=recipe.layout.compression_level,
+            packing=None if variable.packed is None else (variable.packed.offset, variable.packed.step),
         )
 
 
-def ordered(grid: Grid, recipe: ForecastRecipe):
-    """The grid in the order the recipe's layout asks for, and the index that brings a field there."""
-    return grid.reorder(longitude=recipe.layout.longitude, latitude=recipe.layout.latitude)
+def kept_bits(variable: Variable, learnt: Learnt, recipe: ForecastRecipe) -> int | None:
+    """Mantissa bits that are kept of a variable; None keeps all."""
+    if variable.packed is not None:
+        return None
+    if variable.keep_bits is not None:
+        return variable.keep_bits if variable.keep_bits < MANTISSA else None
+    return by_unit(learnt.units, learnt.short_name) if recipe.layout.rounding == "by-unit" else None
+
+
+def ordered(grid: Grid, recipe: ForecastRecipe) -> tuple[Grid, Order]:
+    """The grid as the recipe asks for it, in order and extent, and what brings a field there."""
+    found, order = grid.reorder(longitude=recipe.layout.longitude, latitude=recipe.layout.latitude)
+    return (found, order) if recipe.select.bbox is None else cropped(found, order, recipe.select.bbox)
 
 
 def level_axis(recipe: ForecastRecipe) -> tuple[float, ...]:

@@ -15,7 +15,8 @@ from .partition import digest_json
 class ArrayTemplate:
     """A data variable of a cube, without its first dimension ``init_time``.
 
-    ``chunks`` and ``shards`` count cells per dimension after ``init_time`` (which always has 1).
+    ``chunks`` and ``shards`` count cells per dimension after ``init_time`` (which always has 1). ``packing`` is offset
+    and step of 16-bit integers, in which the values are stored then; readers see them as ``dtype`` all the same.
     """
 
     dims: tuple[str, ...]
@@ -25,6 +26,7 @@ class ArrayTemplate:
     attributes: Mapping[str, Any]
     dtype: str = "float32"
     level: int = 1
+    packing: tuple[float, float] | None = None
 
     def chunk_key(self, name: str, index: int, *at: int) -> str:
         """Store key of the shard of run ``index`` at shard numbers ``at``."""

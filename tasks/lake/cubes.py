@@ -15,7 +15,7 @@ import fcntl
 import pickle
 import re
 import uuid
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -23,11 +23,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .cube_template import ArrayTemplate, CubeTemplate
-from .errors import ConflictError, LakeError, NotFound, UsageError, as_lake_error, from_os_error
+from . import structure
+from .cube_storage import config, storage
+from .cube_template import CubeTemplate
+from .cube_upkeep import TAG, tag
+from .errors import ConflictError, LakeError, NotFound, as_lake_error, from_os_error
 from .fork import Fork, fast_codecs
 from .objects import Objects
-from .run_axis import RUN_AXIS, RUN_COORDINATES, STATUS, RunEntry, create_status, enter_run, grow, status_name
+from .run_axis import RUN_AXIS, STATUS, RunEntry, enter_run, grow
 
 if TYPE_CHECKING:
     import icechunk
@@ -35,7 +38,6 @@ if TYPE_CHECKING:
 
 MAIN = "main"
 _PUBLISH_TRIES = 50
-_RUNS_PER_CHUNK = 1024
 
 
 class Cube:
@@ -46,25 +48,6 @@ class Cube:
         self.path = path
 
     # -- repository ------------------------------------------------------------------------------------
-
-    def _storage(self) -> Any:
-        import icechunk
-
-        at = self.objects.location
-        if at.is_local:
-            return icechunk.local_filesystem_storage(str(Path(at.prefix) / self.path))
-        prefix = f"{at.prefix}/{self.path}" if at.prefix else self.path
-        endpoint = at.option("endpoint")
-        return icechunk.s3_storage(
-            bucket=at.bucket,
-            prefix=prefix,
-            region=at.option("region"),
-            endpoint_url=endpoint,
-            allow_http=bool(endpoint and endpoint.startswith("http://")),
-            force_path_style=bool(endpoint),
-            anonymous=at.option("anonymous") == "true" or None,
-            from_env=at.option("anonymous") != "true" or None,
-        )
 
     @contextmanager
     def _typed(self) -> Iterator[None]:
@@ -93,7 +76,7 @@ class Cube:
 
         icechunk.set_logs_filter("error")
         with self._typed():
-            return icechunk.Repository.open(self._storage())
+            return icechunk.Repository.open(storage(self.objects, self.path), config=config(self.objects))
 
     @property
     def identity(self) -> str | None:
@@ -104,8 +87,8 @@ class Cube:
             return None
 
     @contextmanager
-    def _changing(self) -> Iterator[None]:
-        """Hold the cube while its branches change.
+    def changing(self) -> Iterator[None]:
+        """Hold the cube while its branches and tags change.
 
         S3 needs no lock, commits there are conditional; on a local folder Icechunk's are not, so a file
         lock that the kernel frees stands in.
@@ -137,48 +120,16 @@ class Cube:
         import zarr
 
         icechunk.set_logs_filter("error")
-        with self._changing():
-            if not icechunk.Repository.exists(self._storage()):
+        with self.changing():
+            if not icechunk.Repository.exists(storage(self.objects, self.path)):
                 # The identity is part of the repository from its first moment: a cube without one
                 # (its maker was killed in between) is taken over below.
-                icechunk.Repository.create(self._storage())
+                icechunk.Repository.create(storage(self.objects, self.path), config=config(self.objects))
             self.__dict__.pop("repository", None)
             if "weatherlake_cube" not in self.repository.get_metadata():
                 self.repository.set_metadata({"weatherlake_cube": uuid.uuid4().hex})
             session = self.repository.writable_session(MAIN)
-            group = zarr.open_group(session.store, mode="a", attributes=None)
-            # Listed once: each look at a single member is a round trip through zarr's event loop.
-            there = dict(group.members())
-            # xarray's convention for coordinates that no variable names: they are none of the data.
-            coordinates = _plain_coordinates(template, there)
-            attributes = {"Conventions": "CF-1.11", **template.attributes, "coordinates": coordinates}
-            if dict(group.attrs) != attributes:
-                group.attrs.put(attributes)
-            for name, (dims, values, attrs) in template.coordinates.items():
-                if name not in there:
-                    _put_coordinate(group, name, dims, values, attrs)
-            for name, axis in RUN_COORDINATES.items():
-                if name not in there:
-                    lengths = {RUN_AXIS: 0, "lead_time": len(template.lead_time)}
-                    group.create_array(
-                        name,
-                        shape=tuple(lengths[d] for d in axis.dims),
-                        chunks=tuple(lengths[d] or _RUNS_PER_CHUNK for d in axis.dims),
-                        dtype=axis.dtype,
-                        fill_value=axis.fill,
-                        dimension_names=list(axis.dims),
-                        attributes=dict(axis.attributes),
-                        config={"write_empty_chunks": True},
-                    )
-            for name, array in template.arrays.items():
-                if name not in there:
-                    _create_array(group, name, array)
-                else:
-                    _same_layout(self.path, name, there[name], array)
-                    if dict(there[name].attrs) != dict(array.attributes):
-                        there[name].attrs.put(dict(array.attributes))
-                if status_name(name) not in there:
-                    create_status(group, name, array)
+            structure.make(zarr.open_group(session.store, mode="a", attributes=None), template, self.path)
             if session.has_uncommitted_changes:
                 session.commit("structure")
         identity = self.identity
@@ -192,7 +143,7 @@ class Cube:
         """Make the branch of a run, with every array of ``main`` in it and long enough for ``index``."""
         import zarr
 
-        with self._changing():
+        with self.changing():
             branch = f"run/{run}"
             tip = self.repository.lookup_branch(MAIN)
             if branch not in self.repository.list_branches():
@@ -223,7 +174,7 @@ class Cube:
         self, run: str, forks: Sequence[bytes], template: CubeTemplate, entry: RunEntry, metadata: Mapping[str, Any]
     ) -> str:
         """Make the branch of a run from ``main`` and the run's forks; the snapshot id."""
-        with self._changing():
+        with self.changing():
             branch = f"run/{run}"
             tip = self.repository.lookup_branch(MAIN)
             if branch in self.repository.list_branches():
@@ -235,19 +186,21 @@ class Cube:
     def publish(
         self, run: str, forks: Sequence[bytes], template: CubeTemplate, entry: RunEntry, metadata: Mapping[str, Any]
     ) -> str:
-        """Merge a run's forks into ``main`` in one commit; the snapshot id. Readers see all of it or nothing."""
+        """Merge a run's forks into ``main`` in one commit and tag it; the snapshot. Readers see all or nothing."""
         for _ in range(_PUBLISH_TRIES):
             try:
-                with self._changing():
-                    return self._commit(MAIN, f"publish {run}", forks, template, entry, metadata)
+                with self.changing():
+                    snapshot = self._commit(MAIN, f"publish {run}", forks, template, entry, metadata)
             except ConflictError:
                 # Another run was published in between; the forks merge onto the new tip just as well.
                 continue
+            tag(self, run, snapshot)
+            return snapshot
         raise ConflictError(f"cube {self.path}: main kept changing, {run} could not be published")
 
     def drop_branch(self, run: str) -> None:
         """Remove the branch of a run, if there is one."""
-        with self._changing():
+        with self.changing():
             if f"run/{run}" in self.repository.list_branches():
                 self.repository.delete_branch(f"run/{run}")
 
@@ -275,14 +228,16 @@ class Cube:
     # -- reading ---------------------------------------------------------------------------------------
 
     def store(self, ref: str = MAIN) -> "icechunk.IcechunkStore":
-        """A read-only Zarr store of a branch (``main``, ``run/<run>``). Raises ``NotFound``."""
+        """A read-only Zarr store of a branch (``main``, ``run/<run>``) or a tag (``<run>.1``). Raises ``NotFound``."""
         import icechunk
 
         with self._typed():
             try:
+                if TAG.fullmatch(ref):
+                    return self.repository.readonly_session(tag=ref).store
                 return self.repository.readonly_session(ref).store
             except icechunk.RefNotFoundError:
-                raise NotFound(f"cube {self.path} has no branch {ref}") from None
+                raise NotFound(f"cube {self.path} has no {'tag' if TAG.fullmatch(ref) else 'branch'} {ref}") from None
 
     def tip(self, ref: str) -> tuple[str, dict[str, Any]] | None:
         """Snapshot id and commit metadata of a branch, or None when there is no such branch."""
@@ -335,50 +290,6 @@ class Cube:
         if published_only:
             dataset = dataset.isel({RUN_AXIS: np.flatnonzero(dataset["status"].values != STATUS["absent"])})
         return dataset
-
-
-def _plain_coordinates(template: CubeTemplate, there: Collection[str]) -> str:
-    # Variables that only another recipe of this cube has keep their status among the coordinates.
-    known = dict.fromkeys([*template.arrays, *sorted(n.removesuffix("_status") for n in there)])
-    statuses = [status_name(n) for n in known if n in template.arrays or status_name(n) in there]
-    names = [*RUN_COORDINATES, *template.coordinates, *statuses]
-    dimensions = {RUN_AXIS, "lead_time"}.union(*(dims for dims, _, _ in template.coordinates.values()))
-    return " ".join(n for n in names if n not in dimensions)
-
-
-def _put_coordinate(group: Any, name: str, dims: tuple[str, ...], values: np.ndarray, attrs: Mapping[str, Any]) -> None:
-    values = np.asarray(values)
-    array = group.create_array(
-        name, shape=values.shape, chunks=tuple(max(n, 1) for n in values.shape), dtype=values.dtype,
-        dimension_names=list(dims), attributes=dict(attrs), config={"write_empty_chunks": True},
-    )  # fmt: skip
-    array[...] = values
-
-
-def _create_array(group: Any, name: str, array: ArrayTemplate) -> None:
-    from zarr.codecs import BloscCodec
-
-    group.create_array(
-        name,
-        shape=(0, *array.shape),
-        chunks=(1, *array.chunks),
-        shards=(1, *array.shards),
-        dtype=array.dtype,
-        fill_value=float("nan"),
-        dimension_names=[RUN_AXIS, *array.dims],
-        attributes=dict(array.attributes),
-        compressors=BloscCodec(cname="zstd", clevel=array.level, shuffle="bitshuffle"),
-        config={"write_empty_chunks": True},
-    )
-
-
-def _same_layout(path: str, name: str, found: Any, wanted: ArrayTemplate) -> None:
-    there = (tuple(found.shape[1:]), tuple(found.chunks[1:]), tuple((found.shards or found.chunks)[1:]))
-    asked = (wanted.shape, wanted.chunks, wanted.shards)
-    if there != asked:
-        raise UsageError(
-            f"variable {name} of cube {path} has another layout (shape, chunks, shards)", expected=asked, found=there
-        )
 
 
 def _first_line(error: BaseException) -> str:

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 
 import msgspec
 
+from ..lake import children
 from ..lake.errors import Unreachable
 from ..lake.phase import Context
-from . import children
 from .formats import Link
 from .login import account
 from .question import Answer, Question

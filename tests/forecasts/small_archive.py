@@ -210,6 +210,7 @@ def document(archive: Path, **changes: Any) -> dict[str, Any]:
         "name": "small", "kind": "forecast", "source": source,
         "runs": {"start": "2026-11-01T00:00:00Z", "every": 12, "default": SCOPE},
         "select": {"members": list(MEMBERS), "variables": variables()},
+        "layout": {"rounding": "none"},
     }  # fmt: skip
     return base | changes
 

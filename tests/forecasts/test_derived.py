@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.forecasts.conversion import conversion
+from tasks.checks.conversion import conversion
 from tasks.forecasts.derived import dew_point, relative_humidity, saturation_pressure, wind_direction, wind_speed
 from tasks.lake.errors import UsageError
 

@@ -14,7 +14,7 @@ import pytest
 
 from tasks.executor import Threads
 from tasks.forecasts.runs import run_id
-from tasks.forecasts.scan import scan_manifest
+from tasks.forecasts.scan import scan, scan_manifest
 from tasks.forecasts.sources.source import SourceFile, sources
 from tasks.forecasts.template import load, refined_cube
 from tasks.lake import recipe as recipes
@@ -37,10 +37,12 @@ class Case:
     index: str = "none"
     suffix: str | None = None
     bits: int | None = None
+    run: int | None = None
+    """Number of the run whose messages are taken, of a file that holds several."""
 
 
-# Not here: pl_regular_ll.grib holds several runs, hrrr.wrfsubhf.sample.grib2 quarter hours, and the grid of
-# test_icon.grib is in another file; test_decode.py has every field of every file.
+# Not here: hrrr.wrfsubhf.sample.grib2 holds quarter hours, and the grid of test_icon.grib is in another file;
+# test_decode.py has every field of every file.
 CASES = {
     "gfs-2p5-idx": Case("gfs/gfs.t00z.pgrb2.2p50.f000", "noaa", ".derived.idx"),
     "gfs-2p5-2011-idx": Case("gfs/gfs.20111008.2p5deg.f072.grib2", "noaa", ".derived.idx"),
@@ -66,6 +68,10 @@ CASES = {
     "rotated": Case("grids/rotated_wind_20x20.grib"),
     "regular": Case("grids/wind_20x20.grib"),
     "mercator": Case("grids/mercator.grib"),
+    "pascals": Case("grids/hpa_and_pa.grib"),
+    "hours-of-minutes": Case("grids/step_60m.grib"),
+    "several-runs-first": Case("grids/pl_regular_ll.grib", run=0),
+    "several-runs-last-rounded": Case("grids/pl_regular_ll.grib", run=3, bits=9),
     "arome-wave": Case("grids/meteofrance.mfwam.arome-SWELL.grib2"),
 }
 
@@ -99,6 +105,17 @@ def _source(case: Case, path: Path, steps: list[int], members: list[int] | None)
     if case.suffix:
         document["index_suffix"] = case.suffix
     return sources.build(document | ({"members": members} if members else {}))
+
+
+def one_run(path: Path, number: int, folder: Path) -> Path:
+    """The messages of one run of a file that holds several, unchanged, as a file of its own."""
+    data = path.read_bytes()
+    messages = [data[p.offset : p.offset + p.length] for p in scan(data)]
+    run = sorted({_init_time(m) for m in messages})[number]
+    out = folder / "run" / path.name
+    out.parent.mkdir()
+    out.write_bytes(b"".join(m for m in messages if _init_time(m) == run))
+    return out
 
 
 def _init_time(message: bytes) -> datetime:
@@ -142,6 +159,7 @@ def recipe_of(case: Case, path: Path, run: datetime, rows: list[dict[str, Any]])
         "incomplete": "accept",
         "runs": {"start": run, "every": 1, "default": run_id(run)},
         "select": {"variables": variables, "members": members, "steps": steps},
+        "layout": {"rounding": "none"},
     }
     return recipes.parse(document), chosen
 
@@ -194,6 +212,8 @@ def _has(handle: int, key: str) -> bool:
 def test_the_cube_holds_what_eccodes_decodes(name: str, shared: Path, tmp_path: Path):
     case = CASES[name]
     path = shared / "data" / case.path
+    if case.run is not None:
+        path = one_run(path, case.run, tmp_path)
     run, rows = rows_of(case, path)
     recipe, chosen = recipe_of(case, path, run, rows)
     assert chosen
@@ -223,3 +243,19 @@ def test_the_cube_holds_what_eccodes_decodes(name: str, shared: Path, tmp_path: 
                 np.testing.assert_array_equal(got, wanted)
             else:
                 np.testing.assert_allclose(got, wanted, rtol=2.0 ** -(case.bits + 1), atol=0)
+
+
+def test_cells_whose_coordinates_are_in_another_file_are_refused(shared: Path, tmp_path: Path):
+    case = Case("grids/test_icon.grib")
+    path = shared / "data" / case.path
+    run, rows = rows_of(case, path)
+    recipe, _ = recipe_of(case, path, run, rows)
+    executor = Threads(2)
+    try:
+        report = run_phase(Lake(str(tmp_path / "lake")), recipe, "ingest", Window(run=run), Options(), executor)
+    finally:
+        executor.close()
+    assert report.exit_code == 1
+    assert len(report.problems) == 1
+    assert "has its coordinates in another file" in report.problems[0]
+    assert "expected latitude and longitude of 6 cells" in report.problems[0]

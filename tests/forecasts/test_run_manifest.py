@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from tasks.forecasts import manifest
+from tasks.forecasts import blocks, manifest
 from tasks.forecasts.refine import run_manifest
+from tasks.forecasts.template import load
 from tasks.lake.errors import ExitCode
 
 from .test_regrid import RUN, STEPS, context, run
@@ -32,3 +34,15 @@ def test_another_ingest_is_seen(tmp_path: Path):
     assert run(tmp_path, "ingest", **fewer).exit_code is ExitCode.DONE
     after = run_manifest(context(tmp_path, **fewer), RUN)
     assert (len(before), len(after)) == (8 * len(STEPS), len(STEPS))
+
+
+def test_rows_by_block_are_those_of_each_block(tmp_path: Path):
+    assert run(tmp_path, "ingest").exit_code is ExitCode.DONE
+    here = context(tmp_path)
+    rows, cube = run_manifest(here, RUN), load(here).cube(here.recipe)
+    shuffled = rows.take(np.random.default_rng(0).permutation(len(rows)))
+    found = list(blocks.with_rows(here.recipe, cube, shuffled))
+    assert [b for b, _ in found] == list(blocks.blocks(here.recipe, cube))
+    for block, mine in found:
+        assert mine.equals(blocks.rows_of(rows, block).unify_dictionaries()), block
+    assert sum(len(mine) for _, mine in found) == len(rows)

@@ -10,6 +10,7 @@ import orjson
 import pytest
 
 from tasks.executor import Threads
+from tasks.lake import children
 from tasks.lake import recipe as recipes
 from tasks.lake.lake import Lake
 from tasks.lake.ledger import Record
@@ -17,7 +18,7 @@ from tasks.lake.phase import Window
 from tasks.plan import Options, plan_phase
 from tasks.report import Report
 from tasks.runner import run_phase
-from tasks.surveys import catalogue, children
+from tasks.surveys import catalogue
 from tests.servers import Archive, archive
 
 from .cmr_server import Cmr, cmr

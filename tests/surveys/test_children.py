@@ -13,9 +13,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tasks.lake import children, zygote
+from tasks.lake.children import Crashed, Died, OutOfMemory, Pool, TimedOut
 from tasks.lake.errors import LakeError
-from tasks.surveys import children, zygote
-from tasks.surveys.children import Crashed, Died, OutOfMemory, Pool, TimedOut
 
 ROOT = Path(__file__).resolve().parents[2]
 TARGET = "tests.surveys.hostile:answer"
@@ -144,7 +144,7 @@ def test_a_function_that_cannot_be_imported() -> None:
 
 _PARENT = """
 import sys, threading
-from tasks.surveys import children, zygote
+from tasks.lake import children, zygote
 zygote.GRACE = 0.5
 pool = children.Pool("tests.surveys.hostile:answer")
 print(pool.run(b"pid", 10, 2**27).decode(), flush=True)

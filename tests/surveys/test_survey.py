@@ -7,11 +7,12 @@ import orjson
 import polars as pl
 import pytest
 
+from tasks.lake import children
 from tasks.lake.errors import RecipeError, UsageError
 from tasks.lake.partition import Status
 from tasks.lake.phase import Window
 from tasks.plan import Options, plan_phase
-from tasks.surveys import children, compiled, table
+from tasks.surveys import compiled, table
 from tasks.surveys.counting import changes, counts, result
 from tasks.surveys.probe import Row
 from tasks.surveys.reasons import Reason

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...lake.cube_storage import storage
 from ...lake.cube_template import ArrayTemplate, CubeTemplate
 from ...lake.cubes import MAIN, Cube
 from ...lake.errors import ConflictError, UsageError
@@ -44,7 +45,7 @@ class VirtualCube(Cube):
 
         icechunk.set_logs_filter("error")
         with self._typed():
-            plain = icechunk.Repository.open(self._storage())
+            plain = icechunk.Repository.open(storage(self.objects, self.path))
             return plain.reopen(authorize_virtual_chunk_access=_access(plain))
 
     def write(
@@ -59,7 +60,7 @@ class VirtualCube(Cube):
         failure = ConflictError(f"{self.path}: {scope} could not be committed")
         for attempt in range(_TRIES):
             try:
-                with self._changing():
+                with self.changing():
                     self._ensure(structure, containers)
                     if self._digest(scope) != digest:
                         self._commit_run(structure, subs, run, places, scope, digest)
@@ -83,11 +84,12 @@ class VirtualCube(Cube):
 
         icechunk.set_logs_filter("error")
         self.__dict__.pop("repository", None)
-        if not icechunk.Repository.exists(self._storage()):
+        place = storage(self.objects, self.path)
+        if not icechunk.Repository.exists(place):
             try:
-                icechunk.Repository.create(self._storage(), config=_config())
+                icechunk.Repository.create(place, config=_config())
             except icechunk.IcechunkError as error:
-                if "clean prefix" not in str(error) and not icechunk.Repository.exists(self._storage()):
+                if "clean prefix" not in str(error) and not icechunk.Repository.exists(place):
                     raise
                 # Made by somebody else since, perhaps only half of it yet.
                 raise ConflictError(f"{self.path} is being made by somebody else") from None

@@ -15,8 +15,9 @@ import xxhash
 
 from ...lake.errors import CorruptInput
 from ...lake.partition import digest_json
-from ..recipe import ForecastRecipe, Variable
+from ..recipe import ForecastRecipe
 from ..runs import lead_times, parse_run, steps_of
+from ..selection import Variable
 
 ABSENT = -1
 """Value of ``source`` where the run has no such field."""

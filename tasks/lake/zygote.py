@@ -1,6 +1,6 @@
-"""The process that children are forked from: it imports what a check needs once, and opens nothing itself.
+"""The process that children are forked from: it imports what its children need once, and opens nothing itself.
 
-Started by `children.Pool` as ``python -m tasks.surveys.zygote MODULE:FUNCTION`` with a socket as standard input. It
+Started by `children.Pool` as ``python -m tasks.lake.zygote MODULE:FUNCTION`` with a socket as standard input. It
 has one thread, so that forking is safe, and answers two commands:
 
 - ``fork MEMORY`` (with two file descriptors: the child's connection, and where its standard error goes) -> pid
@@ -77,7 +77,7 @@ def _serve(connection: int, errors: int, memory: int, handle: Handler) -> None:
     os.setsid()
     before = allocated()
     limit = before + memory
-    # What is allocated and may be written to counts, mapped files do not: nearer to what a check needs than RLIMIT_AS.
+    # What is allocated and may be written to counts, mapped files do not: nearer to what a child needs than RLIMIT_AS.
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     link = Connection(connection)

@@ -1,4 +1,4 @@
-"""Child processes for checks: each limited in time and memory, ended and reaped when it exceeds them, and reused.
+"""Child processes for what may crash: each limited in time and memory, ended and reaped when it exceeds them, reused.
 
 What goes wrong in a child - a library that crashes, one that never returns, a file that unpacks to 50 GB - is an
 exception here and nothing more: `TimedOut`, `OutOfMemory` or `Crashed`.
@@ -6,6 +6,7 @@ exception here and nothing more: `TimedOut`, `OutOfMemory` or `Crashed`.
 
 import atexit
 import contextlib
+import fcntl
 import os
 import re
 import signal
@@ -15,7 +16,7 @@ import sys
 import threading
 from multiprocessing.connection import Connection
 
-from ..lake.errors import LakeError, ResourceError
+from .errors import LakeError, ResourceError
 from .zygote import RETIRE
 
 REUSED = 500
@@ -25,7 +26,7 @@ _START = 120.0
 _ENVIRONMENT = (
     "PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY",
     "http_proxy", "https_proxy", "no_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR", "CURL_CA_BUNDLE", "GDAL_DATA",
-    "PROJ_DATA", "PROJ_LIB",
+    "PROJ_DATA", "PROJ_LIB", "ECCODES_DEFINITION_PATH", "ECCODES_SAMPLES_PATH",
 )  # fmt: skip
 """All that children see of the environment: whatever reads a strange file has no business with keys and passwords."""
 
@@ -102,7 +103,7 @@ class Pool:
     def run(self, request: bytes, seconds: float, memory: int) -> bytes:
         """The answer to a request, from a child that may take so long and allocate so many bytes.
 
-        Raises `TimedOut`, `OutOfMemory`, `Crashed`; ``LakeError`` when no child can be started.
+        Raises `TimedOut`, `OutOfMemory`, `Crashed`; ``ResourceError`` when no child can be started.
         """
         child = self._take(request, seconds, memory)
         try:
@@ -157,6 +158,8 @@ class Pool:
     def _fork(self, memory: int) -> Child:
         ours, theirs = socket.socketpair()
         errors = os.memfd_create("errors")
+        # Or what is written after a truncation would begin where the last words ended, with zeros before it.
+        fcntl.fcntl(errors, fcntl.F_SETFL, os.O_APPEND)
         with theirs:
             try:
                 pid = int(self._command(f"fork {memory}", [theirs.fileno(), errors]))
@@ -209,7 +212,7 @@ class Pool:
                 answer = b""
             if not answer:
                 self._end_zygote()
-                raise ResourceError("the process that checks are forked from is gone")
+                raise ResourceError("the process that children are forked from is gone")
             return answer.decode()
 
     def _start(self) -> None:
@@ -219,7 +222,7 @@ class Pool:
         # Not through multiprocessing: Dask's workers are daemons, which it does not let have children.
         with theirs:
             self._zygote = subprocess.Popen(
-                [sys.executable, "-W", "ignore", "-m", "tasks.surveys.zygote", self.target],
+                [sys.executable, "-W", "ignore", "-m", "tasks.lake.zygote", self.target],
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
@@ -236,7 +239,7 @@ class Pool:
             self._zygote.kill()
             said = self._zygote.communicate()[1].decode(errors="replace").strip().splitlines()
             self._zygote = None
-            raise LakeError(f"no child process can be started ({said[-1] if said else 'it said nothing'})")
+            raise ResourceError(f"no child process can be started ({said[-1] if said else 'it said nothing'})")
         ours.settimeout(None)
         self.threads = int(ready[1])
         self._control = ours
