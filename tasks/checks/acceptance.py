@@ -12,7 +12,7 @@ from .check import checks
 
 DEFAULT = "default"
 
-Event = Literal["flagged", "quarantined", "held", "rejected", "lost"]
+Event = Literal["flagged", "quarantined", "held", "rejected", "lost", "failed", "crashed"]
 """What somebody can be told of."""
 
 
@@ -32,7 +32,7 @@ class Notify(Strict):
     """Who is told of what: a Prefect block by ``TYPE/NAME`` and the events."""
 
     block: str = Field(pattern=r"^[a-z0-9-]+/[a-z0-9-]+$", description="slack-webhook/weather-ops, sns-topic/alerts...")
-    on: tuple[Event, ...] = ("flagged", "quarantined", "held", "rejected", "lost")
+    on: tuple[Event, ...] = ("flagged", "quarantined", "held", "rejected", "lost", "failed", "crashed")
 
 
 class CheckConfig(Strict):

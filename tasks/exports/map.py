@@ -1,15 +1,17 @@
-"""Exporter ``map``: one field of a run as a PNG, in plate carree, with coastlines."""
+"""Exporter ``map``: one field of a run as a PNG, or a loop of its lead times, in plate carree, with coastlines."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ..lake.errors import UsageError
+from . import animation
 from .box import Box, compact, width, window
 from .coastlines import Resolution, coastlines_between
 from .exporter import Exporter, exporters
@@ -51,6 +53,16 @@ class Frame:
         return lat, self.west + (np.arange(self.columns) + 0.5) * (self.east - self.west) / self.columns
 
 
+@dataclass(frozen=True, eq=False)
+class _Place:
+    """A run and where it is drawn: the frame, the cells shown and the selection that cuts them out."""
+
+    run: xr.Dataset
+    frame: Frame
+    cells: Horizontal
+    cut: dict[str, Any]
+
+
 @exporters.register("map")
 class Map(Exporter):
     """A quick-look: one variable at one lead time, a PNG with coastlines, graticule and colour bar.
@@ -58,11 +70,19 @@ class Map(Exporter):
     Temperatures are shown in degrees Celsius, pressures in hPa, amounts of water in mm. Every pixel shows the
     nearest grid cell; pixels beyond the grid stay white, missing values grey. A map of a region is
     stretched so that distances fit at its middle latitude.
+
+    With ``loop`` it is one animated picture of several lead times, with the same colours for the same values in all:
+    ``gif`` (256 colours, plays everywhere), ``webp`` or ``apng`` (all colours).
     """
 
     type: Literal["map"] = "map"
     variable: str
-    lead_time: float = Field(ge=0, description="Lead time in hours.")
+    lead_time: float | None = Field(default=None, ge=0, description="Lead time in hours; with 'loop' left out.")
+    loop: Literal["gif", "webp", "apng"] | None = Field(default=None, description="An animated picture, of this form.")
+    steps: tuple[float, ...] | None = Field(
+        default=None, min_length=2, description="Lead times of a loop in hours; all when absent."
+    )
+    frame_ms: int = Field(default=250, ge=20, le=10_000, description="How long a loop shows a picture, in ms.")
     level: float | None = Field(default=None, description="Level, for a variable with several.")
     member: int | Literal["mean"] | None = Field(
         default=None, description="Member, or the ensemble mean; the first when absent."
@@ -74,36 +94,66 @@ class Map(Exporter):
     contour_level: float | None = Field(default=None, description="Its level; that of the map when absent.")
     width: int = Field(default=1200, ge=300, le=6000, description="Width of the picture in pixels.")
 
+    @model_validator(mode="after")
+    def _one_or_several(self) -> Map:
+        if (self.lead_time is None) == (self.loop is None):
+            raise ValueError("needs either 'lead_time', for one map, or 'loop', for several")
+        if self.steps is not None and self.loop is None:
+            raise ValueError("has 'steps', which are those of a 'loop'")
+        return self
+
     def render(self, run: xr.Dataset, folder: Path) -> list[Path]:
         grid = horizontal(run)
         frame = frame_of(grid, self.bbox, self.width)
         cells, cut = (grid, {}) if self.bbox is None else _cut(grid, self.bbox)
-        drawn, note = self._pick(run, self.variable, self.level)
+        place = _Place(run, frame, cells, cut)
+        if self.loop is None:
+            path = folder / f"{self.name}.png"
+            self._draw(place, steps_at(run, [self.lead_time or 0.0])[0], None).save(path)
+            return [path]
+        at = list(range(run.sizes["lead_time"])) if self.steps is None else steps_at(run, sorted(set(self.steps)))
+        between = self._limits(place, at)
+        path = folder / f"{self.name}.{self.loop}"
+        animation.save(path, (self._draw(place, n, between).pixels() for n in at), self.frame_ms)
+        return [path]
+
+    def _draw(self, place: _Place, at: int, between: tuple[float, float] | None) -> _Picture:
+        """The map of one lead time; colours go by ``between`` (in the unit shown), or by the map's own values."""
+        run, frame, cells = place.run, place.frame, place.cells
+        drawn, note = self._pick(run, self.variable, self.level, at)
         if self.level is not None and "level" not in run[self.variable].dims:
             raise UsageError(f"variable {self.variable!r} has no levels; leave 'level' out")
         if self.member is not None and "member" not in run[self.variable].dims:
             raise UsageError(f"variable {self.variable!r} has no members; leave 'member' out")
-        style, display, values = _shown(drawn.isel(cut))
+        style, display, values = _shown(drawn.isel(place.cut))
         picture = _Picture(frame)
-        picture.field(raster(cells, values, frame), values, style, _label(drawn, note, display))
+        between = limits(values, style) if between is None else between
+        picture.field(raster(cells, values, frame), between, style, _label(drawn, note, display))
         picture.coast()
         if self.contour is not None:
             lines, line_note = self._pick(
-                run, self.contour, self.level if self.contour_level is None else self.contour_level
+                run, self.contour, self.level if self.contour_level is None else self.contour_level, at
             )
-            _, line_display, line_values = _shown(lines.isel(cut))
+            _, line_display, line_values = _shown(lines.isel(place.cut))
             picture.contours(cells, line_values)
             note = f"lines: {_label(lines, line_note, line_display)}"
         else:
             note = ""
-        picture.title(*self._title(run, drawn, note))
-        path = folder / f"{self.name}.png"
-        picture.save(path)
-        return [path]
+        picture.title(*self._title(run, drawn, note, at))
+        return picture
 
-    def _pick(self, run: xr.Dataset, name: str, level: float | None) -> tuple[xr.DataArray, str]:
+    def _limits(self, place: _Place, at: Sequence[int]) -> tuple[float, float]:
+        """The colours' ends for all maps of a loop, from cells here and there of each."""
+        seen = []
+        for n in at:
+            drawn = self._pick(place.run, self.variable, self.level, n)[0].isel(place.cut)
+            style, _, values = _shown(drawn)
+            seen.append(values[tuple(slice(None, None, -(-size // _MOST_CONTOURED)) for size in values.shape)])
+        return limits(np.stack(seen), style)
+
+    def _pick(self, run: xr.Dataset, name: str, level: float | None, at: int) -> tuple[xr.DataArray, str]:
         """One map of a variable, still lazy, and what was picked in words."""
-        array = field(run, name).isel(lead_time=steps_at(run, [self.lead_time])[0])
+        array = field(run, name).isel(lead_time=at)
         notes = []
         if "level" in array.dims:
             if level is None and array.sizes["level"] > 1:
@@ -131,8 +181,7 @@ class Map(Exporter):
             )
         return array, ", ".join(notes)
 
-    def _title(self, run: xr.Dataset, drawn: xr.DataArray, note: str) -> tuple[str, str]:
-        at = steps_at(run, [self.lead_time])[0]
+    def _title(self, run: xr.Dataset, drawn: xr.DataArray, note: str, at: int) -> tuple[str, str]:
         init, valid = utc_text(init_time(run)), utc_text(valid_times(run)[at])
         times = f"init_time {init[:16]}Z   lead_time +{lead_hours(run)[at]:g} h   valid_time {valid[:16]}Z"
         return str(run.attrs.get("title") or drawn.name), "\n".join(t for t in (times, note) if t)
@@ -184,13 +233,13 @@ class _Picture:
         across, down = self.frame.size
         return left / across, 1 - (top + rows) / down, columns / across, rows / down
 
-    def field(self, pixels: np.ma.MaskedArray, values: np.ndarray, style: Style, label: str) -> None:
+    def field(self, pixels: np.ma.MaskedArray, between: tuple[float, float], style: Style, label: str) -> None:
         from matplotlib import colormaps
         from matplotlib.cm import ScalarMappable
         from matplotlib.colors import Normalize, PowerNorm
 
         frame = self.frame
-        low, high = limits(values, style)
+        low, high = between
         norm = PowerNorm(0.5, low, high, clip=True) if style.scale == "root" else Normalize(low, high)
         colours = colormaps[style.colours]
         image = colours(norm(pixels.data.astype("float64")), bytes=True)
@@ -242,6 +291,11 @@ class _Picture:
         left = self.frame.left / across
         self.figure.text(left, 1 - 12 / down, first, fontsize=12, weight="bold", va="top")
         self.figure.text(left, 1 - 36 / down, second, fontsize=9, va="top", linespacing=1.4)
+
+    def pixels(self) -> np.ndarray:
+        """The picture as uint8 (rows, columns, RGB)."""
+        self.canvas.draw()
+        return np.asarray(self.canvas.buffer_rgba())[..., :3].copy()
 
     def save(self, path: Path) -> None:
         # No Software entry: the same field gives the same bytes whatever the version writes there.

@@ -1,10 +1,8 @@
-"""Exporter ``points``: time series at places, as JSON, CSV or GeoJSON."""
+"""Exporter ``points``: time series at places, as JSON, GeoJSON, CoverageJSON, CSV or Parquet."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -13,8 +11,10 @@ import numpy as np
 import orjson
 from pydantic import Field, field_validator
 
+from ..checks.conversion import conversion
 from ..lake.errors import UsageError
 from ..lake.registry import Strict
+from . import coverage_json, point_tables
 from .exporter import Exporter, exporters
 from .fields import Horizontal, fields, horizontal, init_time, lead_hours, utc_text, valid_times
 from .locate import Places, bilinear, great_circle_km, nearest
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _METHODS = {"nearest": nearest, "bilinear": bilinear}
 _ATTRIBUTES = ("units", "long_name", "standard_name", "cell_methods", "step_type")
+_HEAD = ("title", "source", "attribution")
 _JSON = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE
 
 
@@ -33,6 +34,10 @@ class Point(Strict):
     name: str = Field(min_length=1)
     latitude: float = Field(ge=-90, le=90)
     longitude: float = Field(ge=-180, le=360)
+
+
+type Series = dict[str, tuple[xr.DataArray, np.ndarray]]
+"""Variable -> what it is, and its values along its dimensions without y and x, then the point."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,16 +73,23 @@ class Points(Exporter):
     ``geojson``: a FeatureCollection (RFC 7946) with the same members beside ``features``; a feature's
     properties are an entry of ``points``, its geometry the requested place.
 
+    ``covjson``: a CoverageJSON 1.0 collection (OGC 21-069r2), a PointSeries per point (and member), a parameter per
+    variable (and level). Times are UTC there, whatever the zone.
+
     ``csv``: a row per point, member and lead time; a column per variable (and level), its unit in brackets;
-    empty where missing.
+    empty where missing. ``parquet``: the same as a table, columns without units, ``valid_time`` as a timestamp in the
+    zone; the units are JSON in the file's metadata under ``units``.
     """
 
     type: Literal["points"] = "points"
     points: tuple[Point, ...] = Field(min_length=1)
     variables: tuple[str, ...] | None = Field(default=None, description="Variables to export; all when absent.")
-    format: Literal["json", "csv", "geojson"] = "json"
+    format: Literal["json", "geojson", "covjson", "csv", "parquet"] = "json"
     method: Literal["nearest", "bilinear"] = Field(default="nearest", description="nearest: by great-circle distance.")
     time_zone: str = Field(default="UTC", description="IANA name of the zone in which valid_time is written.")
+    units: dict[str, str] = Field(
+        default={}, description="Units by variable (t2m: degC); as the cube has them when absent."
+    )
 
     @field_validator("points")
     @classmethod
@@ -98,15 +110,38 @@ class Points(Exporter):
         return value
 
     def render(self, run: xr.Dataset, folder: Path) -> list[Path]:
-        located = self._locate(horizontal(run))
-        series = {str(f.name): (f, read(f, horizontal(run), located.places)) for f in fields(run, self.variables)}
+        grid = horizontal(run)
+        located = self._locate(grid)
+        chosen = fields(run, self.variables)
+        if unknown := sorted(set(self.units) - {str(f.name) for f in chosen}):
+            raise UsageError(f"'units' names {unknown[0]!r}, which is not among the variables exported")
+        series = {str(f.name): converted(f, read(f, grid, located.places), self.units.get(str(f.name))) for f in chosen}
         path = folder / f"{self.name}.{self.format}"
-        if self.format == "csv":
-            self._write_csv(path, run, located, series)
+        if self.format in ("csv", "parquet", "covjson"):
+            table = self._table(run, located, series)
+            if self.format == "csv":
+                point_tables.write_csv(path, table, self.time_zone)
+            elif self.format == "parquet":
+                point_tables.write_parquet(path, table, self.time_zone)
+            else:
+                path.write_bytes(orjson.dumps(coverage_json.collection(table), option=_JSON))
         else:
             document = self._document(run, located, series)
             path.write_bytes(orjson.dumps(_geojson(document) if self.format == "geojson" else document, option=_JSON))
         return [path]
+
+    def _table(self, run: xr.Dataset, located: Located, series: Series) -> point_tables.Table:
+        """The series as columns, a column a variable and level."""
+        members = run["member"].values if any("member" in a.dims for a, _ in series.values()) else None
+        columns = [c for array, values in series.values() for c in point_tables.columns(array, values)]
+        return point_tables.Table(
+            names=[p.name for p in self.points],
+            latitude=np.array([p.latitude for p in self.points]),
+            longitude=np.array([p.longitude for p in self.points]),
+            grid_latitude=located.latitude, grid_longitude=located.longitude, distance_km=located.distance_km,
+            lead_time=lead_hours(run), valid_time=valid_times(run), init_time=init_time(run), members=members,
+            columns=columns, about={k: str(run.attrs[k]) for k in _HEAD if k in run.attrs},
+        )  # fmt: skip
 
     def _locate(self, grid: Horizontal) -> Located:
         lat = np.array([p.latitude for p in self.points])
@@ -128,22 +163,14 @@ class Points(Exporter):
             cell_lat, cell_lon = lat, lon
         return Located(places, np.round(cell_lat, 6), np.round(_signed(cell_lon), 6), distance)
 
-    def _times(self, run: xr.Dataset) -> list[str]:
-        if self.time_zone == "UTC":
-            return [utc_text(t) for t in valid_times(run)]
-        zone = ZoneInfo(self.time_zone)
-        return [t.replace(tzinfo=UTC).astimezone(zone).isoformat() for t in valid_times(run).tolist()]
-
-    def _document(
-        self, run: xr.Dataset, located: Located, series: dict[str, tuple[xr.DataArray, np.ndarray]]
-    ) -> dict[str, Any]:
-        head = {k: run.attrs[k] for k in ("title", "source", "attribution") if k in run.attrs}
+    def _document(self, run: xr.Dataset, located: Located, series: Series) -> dict[str, Any]:
+        head = {k: run.attrs[k] for k in _HEAD if k in run.attrs}
         return head | {
             "init_time": utc_text(init_time(run)),
             "time_zone": self.time_zone,
             "method": self.method,
             "lead_time": lead_hours(run).tolist(),
-            "valid_time": self._times(run),
+            "valid_time": point_tables.times(valid_times(run), self.time_zone),
             "variables": {name: _describe(array) for name, (array, _) in series.items()},
             "points": [
                 {
@@ -156,36 +183,6 @@ class Points(Exporter):
                 for i, point in enumerate(self.points)
             ],
         }
-
-    def _write_csv(
-        self, path: Path, run: xr.Dataset, located: Located, series: dict[str, tuple[xr.DataArray, np.ndarray]]
-    ) -> None:
-        import polars as pl
-
-        members = run["member"].values if any("member" in a.dims for a, _ in series.values()) else None
-        shape = (len(self.points), 1 if members is None else len(members), run.sizes["lead_time"])
-
-        def spread(values: np.ndarray, axis: int) -> np.ndarray:
-            return np.broadcast_to(values.reshape([-1 if a == axis else 1 for a in range(3)]), shape).ravel()
-
-        columns: dict[str, Any] = {
-            "point": spread(np.array([p.name for p in self.points], dtype=object), 0).tolist(),
-            "latitude": spread(np.array([p.latitude for p in self.points]), 0),
-            "longitude": spread(np.array([p.longitude for p in self.points]), 0),
-            "grid_latitude": spread(located.latitude, 0),
-            "grid_longitude": spread(located.longitude, 0),
-            "distance_km": spread(located.distance_km, 0),
-            "lead_time [h]": spread(lead_hours(run), 2),
-            "valid_time": spread(np.array(self._times(run), dtype=object), 2).tolist(),
-        }
-        if members is not None:
-            columns["member"] = spread(members, 1)
-        for array, values in series.values():
-            for label, part in _columns(array, values):
-                # To (point, member, lead_time); a variable without members holds for each of them.
-                part = np.moveaxis(part, -1, 0)
-                columns[label] = np.broadcast_to(part if "member" in array.dims else part[:, None, :], shape).ravel()
-        pl.DataFrame(columns).with_columns(pl.selectors.float().fill_nan(None)).write_csv(path)
 
 
 def read(array: xr.DataArray, grid: Horizontal, places: Places) -> np.ndarray:
@@ -203,6 +200,24 @@ def read(array: xr.DataArray, grid: Horizontal, places: Places) -> np.ndarray:
     return np.where(places.weights == 0, 0, values * places.weights).sum(axis=-1).astype(values.dtype)
 
 
+def converted(array: xr.DataArray, values: np.ndarray, units: str | None) -> tuple[xr.DataArray, np.ndarray]:
+    """A variable and its values in other units (as they are without any).
+
+    Spreads are differences: of kelvins there are as many as of degrees Celsius. Raises ``UsageError`` for units that do
+    not measure the same, and for variances.
+    """
+    if units is None:
+        return array, values
+    factor, offset = conversion(str(array.attrs.get("units", "1")), units)
+    methods = str(array.attrs.get("cell_methods", ""))
+    if "variance" in methods:
+        raise UsageError(f"the units of {array.name!r} are squares; leave it out of 'units'")
+    if "standard_deviation" in methods:
+        offset = 0.0
+    # In float64: 273.15 is no float32.
+    return array.assign_attrs(units=units), (values * np.float64(factor) + offset).astype(values.dtype)
+
+
 def _describe(array: xr.DataArray) -> dict[str, Any]:
     text = {k: array.attrs[k] for k in _ATTRIBUTES if array.attrs.get(k) not in (None, "")}
     outer = [str(d) for d in array.dims[:-2]]
@@ -213,18 +228,6 @@ def _describe(array: xr.DataArray) -> dict[str, Any]:
             if array[dim].attrs.get("units", "1") != "1":
                 text[f"{dim}_units"] = array[dim].attrs["units"]
     return text
-
-
-def _columns(array: xr.DataArray, values: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
-    """Column labels and values ``([member] lead_time point)`` of a variable, one a level (and any other axis)."""
-    outer = [str(d) for d in array.dims[:-2] if d not in ("member", "lead_time")]
-    units = f" [{array.attrs['units']}]" if array.attrs.get("units") else ""
-    for index in np.ndindex(*(array.sizes[d] for d in outer)):
-        labels = [array[d].values[i] for d, i in zip(outer, index, strict=True)]
-        name = "_".join(
-            [str(array.name), *(f"{v:g}" if isinstance(v, (int, float, np.number)) else str(v) for v in labels)]
-        )
-        yield f"{name}{units}", values[index]
 
 
 def _geojson(document: dict[str, Any]) -> dict[str, Any]:

@@ -31,11 +31,11 @@ class Plugin(Strict):
 
 
 class Registry[T: Plugin]:
-    """Plug-ins of one kind, found in the modules of one package the first time one is asked for."""
+    """Plug-ins of one kind, found in the modules of a package (or several) the first time one is asked for."""
 
     def __init__(self, noun: str, package: str) -> None:
         self.noun = noun
-        self.package = package
+        self._packages = [package]
         self._classes: dict[str, type[T]] = {}
         self._loaded = False
 
@@ -50,12 +50,19 @@ class Registry[T: Plugin]:
 
         return add
 
+    def extend(self, package: str) -> None:
+        """Look for plug-ins in the modules of another package, too: those that one kind of data adds."""
+        if package not in self._packages:
+            self._packages.append(package)
+            self._loaded = False
+
     def _load(self) -> None:
         if self._loaded:
             return
-        package = importlib.import_module(self.package)
-        for module in pkgutil.iter_modules(package.__path__):
-            importlib.import_module(f"{self.package}.{module.name}")
+        for name in self._packages:
+            package = importlib.import_module(name)
+            for module in pkgutil.iter_modules(package.__path__):
+                importlib.import_module(f"{name}.{module.name}")
         self._loaded = True
 
     def __iter__(self) -> Iterator[str]:

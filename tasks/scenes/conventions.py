@@ -9,15 +9,12 @@ import numpy as np
 import orjson
 from pyproj import CRS
 
-from ..lake.errors import CorruptInput, UsageError
-from .georef import Georef
+from ..grids import geozarr
+from ..lake.errors import CorruptInput
 from .manifest import SourceArray
 from .recipe import SceneRecipe
 from .structure import Band, Level, Structure
 from .zarr_array import Document, document, dtype
-
-_RESAMPLING = {"mean": "average", "max": "max", "flags": "bitwise_or", "mode": "mode", "first": "nearest"}
-"""Our words for the ways overviews are made -> those of the multiscales convention (and GDAL's, where it has one)."""
 
 
 def coordinates(level: Level) -> dict[str, tuple[Document, np.ndarray]]:
@@ -107,59 +104,22 @@ def _group(attributes: Mapping[str, Any]) -> Document:
     return {"zarr_format": 3, "node_type": "group", "attributes": dict(attributes)}
 
 
-def _registered(*names: str) -> list[Any]:
-    """Entries of ``zarr_conventions`` for conventions by name, in their latest revision."""
-    try:
-        from zarr_cm import multiscales, proj, spatial
-    except ImportError:
-        raise UsageError("writing GeoZarr metadata needs the extra 'scenes'") from None
-    known = {"multiscales": multiscales.CMO, "spatial": spatial.CMO, "proj": proj.CMO}
-    return [dict(known[name]) for name in names]
-
-
-def _crs(georef: Georef) -> dict[str, Any]:
-    return {"proj:code": georef.code} if georef.code else {"proj:wkt2": georef.crs}
-
-
 def _grid(level: Level) -> dict[str, Any]:
-    return {
-        "zarr_conventions": _registered("spatial", "proj"),
-        "spatial:dimensions": ["y", "x"],
-        "spatial:transform": list(level.georef.transform),
-        "spatial:transform_type": "affine",
-        "spatial:shape": [level.rows, level.columns],
-        "spatial:bbox": list(level.georef.bbox(level.rows, level.columns)),
-        "spatial:registration": "pixel",
-        **_crs(level.georef),
-    }
+    return geozarr.grid_attributes(level.georef, (level.rows, level.columns))
 
 
 def _pyramid(structure: Structure, path: str, paths: tuple[str, ...]) -> dict[str, Any]:
-    first = structure.levels[paths[0]]
-    layout: list[dict[str, Any]] = []
+    levels = []
     for name in paths:
         level = structure.levels[name]
-        row: dict[str, Any] = {
-            "asset": name.removeprefix(f"{path}/"),
-            "spatial:shape": [level.rows, level.columns],
-            "spatial:transform": list(level.georef.transform),
-        }
-        if level.parent is not None:
-            # Edges of pixels, not centres: the corner stays where it is, so nothing is added.
-            row["derived_from"] = level.parent.removeprefix(f"{path}/")
-            row["transform"] = {"scale": [float(level.factor)] * 2, "translation": [0.0, 0.0]}
-        layout.append(row)
-    attributes = _grid(first) | {
-        "zarr_conventions": _registered("multiscales", "spatial", "proj"),
-        "multiscales": {"layout": layout},
-    }
+        parent = None if level.parent is None else level.parent.removeprefix(f"{path}/")
+        levels.append(
+            geozarr.Scale(
+                name.removeprefix(f"{path}/"), level.georef, (level.rows, level.columns), parent, level.factor
+            )
+        )
     methods = {b.method for b in structure.bands.values() if b.level.path in paths}
-    if len(methods) == 1:
-        attributes["multiscales"]["resampling_method"] = _RESAMPLING[methods.pop()]
-    for key in ("spatial:transform", "spatial:transform_type", "spatial:shape"):
-        # These belong to levels; the group has as many as it has levels.
-        attributes.pop(key)
-    return attributes
+    return geozarr.pyramid_attributes(levels, methods)
 
 
 def _root(structure: Structure, recipe: SceneRecipe) -> Document:
@@ -172,10 +132,10 @@ def _root(structure: Structure, recipe: SceneRecipe) -> Document:
     boxes = np.array([m.georef.bbox(*m.size) for m in structure.manifests.values()])
     box = [*boxes[:, :2].min(axis=0).tolist(), *boxes[:, 2:].max(axis=0).tolist()]
     attributes = {
-        "zarr_conventions": _registered("spatial", "proj"),
+        "zarr_conventions": geozarr.registered("spatial", "proj"),
         "spatial:dimensions": ["y", "x"],
         "spatial:bbox": box,
-        **_crs(first.georef),
+        **geozarr.crs_attributes(first.georef),
         "title": f"{recipe.title}: {structure.scene}" if recipe.title else structure.scene,
         "attribution": recipe.attribution,
         "derived_from": first.href or first.store,

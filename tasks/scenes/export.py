@@ -7,12 +7,14 @@ from typing import Any
 
 import orjson
 
+from ..grids import geozarr_validators as validators
+from ..lake import catalogue
 from ..lake.errors import AccessError, CorruptInput, LakeError, UsageError
 from ..lake.lake import Lake
 from ..lake.ledger import Record
 from ..lake.partition import SETTLE, Input, Output, Partition, Produced, digest_bytes, fingerprint
 from ..lake.phase import Context, Phase, ScopePlan, Window
-from . import archive, performance, pictures, validators
+from . import archive, performance, pictures
 from .catalogue import item, upsert
 from .conventions import documents
 from .items import store_of
@@ -26,7 +28,7 @@ class Export(Phase[SceneRecipe]):
     """Partition: item x what is made of it: ``store``, ``archive``, ``quicklook``, ``cog/...``, ``copy``, ``report``.
 
     ``store`` writes the metadata once the validators have accepted it, the root's last: until then there is nothing
-    that a reader could take for a store. Settling writes the STAC item, and tells the catalogue.
+    that a reader could take for a store. Settling writes the STAC item and enters it into the catalogues.
     """
 
     name = "export"
@@ -86,10 +88,12 @@ class Export(Phase[SceneRecipe]):
         data = orjson.dumps(made, option=orjson.OPT_INDENT_2)
         key = f"exports/{recipe.name}/{scope}/{scope}.json"
         output = lake.write(key, data)
+        about = catalogue.About(recipe.name, recipe.title, recipe.description, recipe.attribution)
+        entered = catalogue.enter(lake, about, scope, lambda: made)
         if recipe.outputs.catalogue:
             upsert(recipe.outputs.catalogue, made)
         gone = _sweep(lake, recipe, built)
-        return Produced((output,), {"superseded": gone})
+        return Produced((output, entered), {"superseded": gone})
 
     def settle_part(self, context: Context[SceneRecipe]) -> object:
         return [context.recipe.part("outputs"), context.recipe.part("title", "attribution")]

@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from ..grids.georef import find_crs, find_transform
 from ..lake.errors import CorruptInput, LakeError, Unreachable
 from ..lake.ledger import Record
 from ..lake.objects import Objects
 from ..lake.partition import Input, Output, Partition, Produced, Status, digest_bytes, digest_json, fingerprint
 from ..lake.phase import Context, Phase, ScopePlan, Window
 from . import manifest
-from .georef import find_crs, find_transform
 from .items import Scene, parse_time, preflight, store_of
 from .layout import keys_within
 from .manifest import Manifest, SourceArray, Stored, fetch

@@ -7,11 +7,11 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
+from ..grids.georef import Georef
 from ..lake.errors import CorruptInput, NotFound, Unreachable, UsageError
 from ..lake.lake import Lake
 from ..lake.objects import Objects
 from ..lake.partition import digest_bytes
-from .georef import Georef
 from .items import store_of
 from .zarr_array import Document, chunk_shape, read
 

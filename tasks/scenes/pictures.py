@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ..grids.overviews import valid
 from ..lake.errors import UsageError
 from .layout import spans
-from .overviews import valid
 from .stored import Stored
 
 QUICKLOOK_SIDE = 1024

@@ -4,12 +4,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
+from ..grids.overviews import Method
 from ..lake.recipe import Recipe
 from ..lake.registry import Strict
-
-Method = Literal["mean", "max", "flags", "mode", "first"]
-"""How a cell of an overview comes from the cells under it: mean of what is valid; maximum (masks); bitwise or (bit
-flags); most frequent class; the one in the upper left (subsampling)."""
 
 Url = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 

@@ -2,12 +2,12 @@
 
 import numpy as np
 
+from ..grids.overviews import reduced
 from ..lake.errors import UsageError
 from ..lake.ledger import Record
 from ..lake.partition import Input, Output, Partition, Produced, fingerprint
 from ..lake.phase import Context, Phase, ScopePlan, Window
 from .layout import spans
-from .overviews import reduced
 from .recipe import SceneRecipe
 from .refine import store
 from .scopes import published_scopes

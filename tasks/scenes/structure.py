@@ -8,14 +8,15 @@ from typing import Any
 
 import numpy as np
 
+from ..grids.georef import Georef
+from ..grids.overviews import Method
 from ..lake.errors import CorruptInput
 from ..lake.lake import Lake
 from ..lake.partition import digest_json
 from . import manifest as manifests_
-from .georef import Georef
 from .layout import Cut, cut
 from .manifest import Manifest, SourceArray
-from .recipe import Method, SceneRecipe, Variable
+from .recipe import SceneRecipe, Variable
 from .zarr_array import Document, document, dtype
 
 NAN = "AAAAAAAA+H8="

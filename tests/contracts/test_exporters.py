@@ -4,15 +4,20 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from tasks.exports.exporter import exporters
+import tasks.forecasts  # noqa: F401  (adds the exporters that only forecasts can have)
+from tasks.exports.exporter import Exporter, exporters
 from tasks.lake.errors import UsageError
-from tests.exports.runs import make_run
+from tests.exports.runs import MadeRuns, make_run
 
 CONFIGS: dict[str, dict] = {
     "points": {
         "points": [{"name": "a", "latitude": 50, "longitude": 5}, {"name": "b", "latitude": 48, "longitude": 355}]
     },
     "netcdf": {},
+    "slice": {"runs": "1d"},
+    "geozarr": {"smallest": 20},
+    "cog": {},
+    "training": {"variables": ["t2m", "tp"]},
     "map": {"variable": "t2m", "lead_time": 6, "width": 400},
 }
 """One minimal entry of ``exports`` per exporter; all must fit the runs of tests/exports/runs.py."""
@@ -20,7 +25,16 @@ CONFIGS: dict[str, dict] = {
 UNKNOWN: dict[str, dict] = {"map": {"variable": "nosuch"}}
 """How an exporter is asked for a variable that is not there, when not by ``variables``."""
 
-ALL = list(exporters)
+ELSEWHERE = {"grib", "references", "archive"}
+"""Exporters of what a run was made of, or of all of it: they need a lake, and have tests of their own on one."""
+
+ALL = [name for name in exporters if name not in ELSEWHERE]
+
+
+def test_what_needs_a_lake_is_no_exporter_of_a_cube():
+    for name in ELSEWHERE & set(exporters):
+        cls = exporters[name]
+        assert cls.made_of == "messages" or cls.export is not Exporter.export
 
 
 @pytest.fixture(params=ALL)
@@ -53,7 +67,7 @@ def test_the_same_run_gives_the_same_bytes_and_nothing_outside(config, what, tmp
     for n in range(2):
         folder = tmp_path / str(n) / "out"
         folder.mkdir(parents=True)
-        paths = exporters.build(config).render(run, folder)
+        paths = exporters.build(config).write(MadeRuns([run]), folder)
         assert paths
         assert sorted(paths) == sorted(p for p in folder.rglob("*") if p.is_file())
         results.append(contents(paths, folder))
@@ -67,7 +81,7 @@ def test_the_same_run_gives_the_same_bytes_and_nothing_outside(config, what, tmp
 def test_an_unknown_variable_is_one_sentence(config, tmp_path):
     asked = config | UNKNOWN.get(config["type"], {"variables": ["nosuch"]})
     with pytest.raises(UsageError, match="'nosuch'") as caught:
-        exporters.build(asked).render(make_run(), tmp_path)
+        exporters.build(asked).write(MadeRuns([make_run()]), tmp_path)
     assert "\n" not in str(caught.value)
     assert not list(tmp_path.iterdir())
 
@@ -76,7 +90,7 @@ def test_a_field_of_nothing_but_missing_values(config, tmp_path):
     run = make_run("regional", levels=())
     for name in run.data_vars:
         run[name] = run[name] * np.float32(np.nan)
-    assert exporters.build(config).render(run, tmp_path)
+    assert exporters.build(config).write(MadeRuns([run]), tmp_path)
 
 
 def test_a_run_on_zarr_gives_what_the_run_in_memory_gives(config, tmp_path):
@@ -87,7 +101,7 @@ def test_a_run_on_zarr_gives_what_the_run_in_memory_gives(config, tmp_path):
     for name, source in (("memory", run), ("zarr", lazy)):
         folder = tmp_path / name
         folder.mkdir()
-        found.append(contents(exporters.build(config).render(source, folder), folder))
+        found.append(contents(exporters.build(config).write(MadeRuns([source]), folder), folder))
     assert found[0] == found[1]
 
 

@@ -1,9 +1,12 @@
 """Runs as exporters take them, made up: smooth fields on a global, regional or Lambert grid."""
 
-from typing import Literal
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
+
+from tasks.exports.exporter import Source
 
 Kind = Literal["global", "global-360", "regional", "lambert"]
 
@@ -101,3 +104,30 @@ def make_run(
         )
     attrs = {"title": "Made-up model", "source": "formula", "attribution": "public domain"}
     return xr.Dataset(data, coords, attrs)
+
+
+class MadeRuns(Source):
+    """Runs in memory as the source of an export; it has no messages."""
+
+    def __init__(self, runs: Sequence[xr.Dataset]) -> None:
+        self._runs = runs
+
+    def run(self) -> xr.Dataset:
+        return self._runs[-1]
+
+    def runs(self) -> xr.Dataset:
+        # What differs by run, as in a cube: everything that lies along lead_time, and valid_time.
+        along = [
+            run.assign_coords(valid_time=("lead_time", run["valid_time"].values, run["valid_time"].attrs))
+            for run in self._runs
+        ]
+        return xr.concat(
+            along, "init_time", data_vars=list(along[0].data_vars), coords=["valid_time"], compat="override",
+            join="override", combine_attrs="override",
+        )  # fmt: skip
+
+    def manifest(self) -> Any:
+        raise AssertionError("an exporter of cubes asked for the manifest")
+
+    def messages(self, rows: Any) -> Iterator[bytes]:
+        raise AssertionError("an exporter of cubes asked for messages")

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from matplotlib import colormaps
 from matplotlib.image import imread
+from pydantic import ValidationError
 
 from tasks.exports.exporter import exporters
 from tasks.exports.fields import horizontal
@@ -137,3 +138,29 @@ def test_signed_quantities_are_symmetric():
     style = style_of("u10", "eastward_wind")
     assert limits(np.array([-3.0, 12.0, np.nan]), style) == (-12, 12)
     assert limits(np.array([np.nan]), style) == (-1, 1)
+
+
+@pytest.mark.parametrize("form", ["gif", "webp", "apng"])
+def test_a_loop_has_a_picture_a_lead_time(tmp_path, form):
+    from PIL import Image
+
+    config = {"type": "map", "name": "loop", "variable": "t2m", "loop": form, "steps": [0, 12], "width": 300}
+    (path,) = exporters.build(config).render(make_run("regional"), tmp_path)
+    assert path.name == f"loop.{form}"
+    with Image.open(path) as picture:
+        assert picture.n_frames == 2
+        frames = []
+        for n in range(2):
+            picture.seek(n)
+            frames.append(np.asarray(picture.convert("RGB")))
+    assert frames[0].shape == frames[1].shape
+    assert frames[0][-1, 0].tolist() == frames[1][-1, 0].tolist() == [255, 255, 255]
+    # Two degrees warmer, in the same colours: another picture, the same bar.
+    assert not np.array_equal(frames[0], frames[1])
+    np.testing.assert_array_equal(frames[0][-90:], frames[1][-90:])
+
+
+@pytest.mark.parametrize("fields", [{}, {"lead_time": 6, "loop": "gif"}, {"lead_time": 6, "steps": [0, 6]}])
+def test_one_map_or_a_loop(fields):
+    with pytest.raises(ValidationError, match=r"needs either|has 'steps'"):
+        exporters.build({"type": "map", "name": "m", "variable": "t2m"} | fields)

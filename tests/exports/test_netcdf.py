@@ -37,7 +37,7 @@ def test_cf_metadata(tmp_path):
         assert back.title == "Made-up model"
         assert back.attribution == "public domain"
         assert "history" not in back.ncattrs()
-        assert back["t"].dimensions == ("member", "time", "level", "latitude", "longitude")
+        assert back["t"].dimensions == ("time", "member", "level", "latitude", "longitude")
         assert back["tp"].cell_methods == "time: sum"
         assert back["tp"].grid_mapping == "spatial_ref"
         assert back["tp"].coordinates == "init_time lead_time"
@@ -67,7 +67,7 @@ def test_box_across_the_date_line(tmp_path, kind):
         assert set(back.variables) >= {"t2m"}
         assert "tp" not in back.variables
         where = [(v + 180) % 360 - 180 if kind == "global" else v for v in range(170, 191, 2)]
-        expected = run["t2m"].sel(latitude=slice(10, -10), longitude=where).transpose("member", "lead_time", ...)
+        expected = run["t2m"].sel(latitude=slice(10, -10), longitude=where).transpose("lead_time", "member", ...)
         np.testing.assert_array_equal(back["t2m"][:], expected)
 
 
@@ -93,7 +93,7 @@ def test_box_on_a_curvilinear_grid_keeps_a_rectangle(tmp_path):
 def test_steps(tmp_path):
     with netCDF4.Dataset(export(make_run(), tmp_path, steps=[12, 0])) as back:
         assert back["lead_time"][:].tolist() == [0, 12]
-        assert back["t2m"].shape[1] == 2
+        assert back["t2m"].shape[0] == 2
     with pytest.raises(UsageError, match="no lead time 5 h; it has: 0, 6, 12"):
         export(make_run(), tmp_path, steps=[5])
 

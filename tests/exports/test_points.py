@@ -15,6 +15,7 @@ PLACES = [
     {"name": "De Bilt", "latitude": 52.1, "longitude": 5.18},
     {"name": "Brest", "latitude": 48.4, "longitude": 355.5},
 ]
+HERE = [{"name": "here", "latitude": 50, "longitude": 5}]
 
 
 def export(run, folder, **fields):
@@ -140,3 +141,49 @@ def test_reads_lazily_from_zarr(tmp_path):
             export(lazy, tmp_path / "a", method=method).read_bytes()
             == export(run, tmp_path / "b", method=method).read_bytes()
         )
+
+
+def test_units_are_converted_and_named(tmp_path):
+    run = make_run("regional", levels=())
+    path = export(run, tmp_path, points=HERE, units={"t2m": "degC", "tp": "mm"})
+    found = json.loads(path.read_bytes())
+    assert {n: v["units"] for n, v in found["variables"].items()} == {"t2m": "degC", "tp": "mm", "msl": "Pa"}
+    at = run.sel(latitude=50, longitude=5)
+    values = found["points"][0]["values"]
+    kelvins = at["t2m"].transpose("member", "lead_time").values.astype("float64")
+    assert np.float32(values["t2m"]).tolist() == (kelvins - 273.15).astype("float32").tolist()
+    metres = at["tp"].transpose("member", "lead_time").values
+    np.testing.assert_allclose(np.array(values["tp"], dtype="float64")[:, 1:], metres[:, 1:] * 1000.0, rtol=1e-6)
+
+
+def test_a_spread_in_degrees_is_a_spread_in_kelvins(tmp_path):
+    run = make_run("regional", levels=())
+    run["t2m"].attrs["cell_methods"] = "member: standard_deviation"
+    asked = {"points": HERE, "variables": ["t2m"], "units": {"t2m": "degC"}}
+    path = export(run, tmp_path, **asked)
+    first = json.loads(path.read_bytes())["points"][0]["values"]["t2m"][0][0]
+    assert first == pytest.approx(float(run["t2m"].sel(latitude=50, longitude=5)[0, 0]))
+    run["t2m"].attrs["cell_methods"] = "member: variance"
+    with pytest.raises(UsageError, match="are squares"):
+        export(run, tmp_path, **asked)
+
+
+@pytest.mark.parametrize(
+    ("units", "sentence"),
+    [({"t2m": "m"}, "'K' cannot be converted to 'm'"), ({"t2m": "furlong/"}, "no unit"), ({"x": "K"}, "names 'x'")],
+)
+def test_units_that_do_not_fit_are_one_sentence(tmp_path, units, sentence):
+    with pytest.raises(UsageError, match=sentence):
+        export(make_run("regional", levels=()), tmp_path, units=units)
+
+
+def test_coverages_of_bilinear_points_lie_at_the_points(tmp_path):
+    run = make_run("regional", members=0, levels=())
+    run["tp"][0] = np.nan
+    path = export(run, tmp_path, points=PLACES[:1], format="covjson", method="bilinear")
+    found = json.loads(path.read_bytes())
+    (coverage,) = found["coverages"]
+    assert coverage["domain"]["axes"]["y"]["values"] == [52.1]
+    assert "member" not in coverage
+    assert coverage["ranges"]["tp"]["values"][0] is None
+    assert found["parameters"]["t2m"]["observedProperty"]["id"].endswith("/air_temperature/")

@@ -110,3 +110,16 @@ def test_two_of_the_same_name_are_a_mistake() -> None:
     names.register("one")(One)
     with pytest.raises(RuntimeError, match="two shapes are named 'one'"):
         names.register("one")(Two)
+
+
+def test_another_package_adds_its_own(shapes: Registry[Shape], tmp_path: Path):
+    assert list(shapes) == ["circle", "square"]
+    package = tmp_path / "moreshapes"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "oval.py").write_text(PLUGIN.format(name="oval", cls="Oval"))
+    shapes.extend("moreshapes")
+    shapes.extend("moreshapes")
+    assert list(shapes) == ["circle", "oval", "square"]
+    assert shapes.build("oval").type == "oval"
+    del sys.modules["moreshapes"], sys.modules["moreshapes.oval"]

@@ -15,7 +15,7 @@ import xarray as xr
 import zarr
 from matplotlib.image import imread
 
-from tasks.scenes.validators import EOPF_GEOZARR, conventions, eopf, toolkit
+from tasks.grids.geozarr_validators import EOPF_GEOZARR, conventions, eopf, toolkit
 
 from . import eopf as products
 from .converting import RECIPE, convert, files, run, store

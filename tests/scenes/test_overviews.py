@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from tasks.scenes.overviews import reduced
+from tasks.grids.overviews import reduced
 from tasks.scenes.recipe import Method
 
 SHAPES = st.tuples(st.integers(1, 13), st.integers(1, 13))

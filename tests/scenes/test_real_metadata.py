@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from tasks.grids.georef import find_crs, find_transform
 from tasks.lake.objects import Objects
-from tasks.scenes.georef import find_crs, find_transform
 from tasks.scenes.items import of_item
 from tasks.scenes.layout import cut
 from tasks.scenes.tree import Tree, open_tree

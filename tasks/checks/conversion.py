@@ -4,8 +4,8 @@ import re
 from functools import cache
 from typing import Any
 
-from ..checks.limits import spelled
 from ..lake.errors import UsageError
+from .limits import spelled
 
 _WATER = "1000 kg m**-3"
 """Density that turns a mass of water on an area into its depth: 1 kg m-2 is 1 mm."""

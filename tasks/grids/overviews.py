@@ -5,11 +5,13 @@ from those there are. Pixels without data count for nothing; a cell has none onl
 """
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from .recipe import Method
+Method = Literal["mean", "max", "flags", "mode", "first"]
+"""How a cell of an overview comes from the cells under it: mean of what is valid; maximum (masks); bitwise or (bit
+flags); most frequent class; the one in the upper left (subsampling)."""
 
 _TILE = 256
 """Rows and columns of cells that are made at once."""

@@ -1,0 +1,1 @@
+"""Exporters that only forecasts can have."""
