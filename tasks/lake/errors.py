@@ -125,6 +125,10 @@ class ConflictError(TransientError):
     """Somebody else changed an object first: a conditional write did not hold."""
 
 
+class Changed(ConflictError):
+    """An object at a source is not the one any more that was to be taken."""
+
+
 def as_lake_error(error: BaseException, what: str = "") -> LakeError:
     """Any exception as a typed one: `LakeError` as it is, the rest by what the platform says of it."""
     if isinstance(error, LakeError):

@@ -21,6 +21,7 @@ import obstore
 from obstore import exceptions as oe
 from obstore.store import HTTPStore, LocalStore, S3Store
 
+from . import credentials
 from .errors import (
     AccessError,
     ConflictError,
@@ -41,13 +42,16 @@ _RETRY: dict[str, Any] = {
     "backoff": {"init_backoff": timedelta(milliseconds=200), "max_backoff": timedelta(seconds=5), "base": 2},
 }
 _CLIENT: dict[str, Any] = {"connect_timeout": "10s", "timeout": "120s", "allow_http": True, "user_agent": "weatherlake"}
-_S3_OPTIONS = frozenset({"endpoint", "region", "anonymous"})
+_S3_OPTIONS = frozenset({"endpoint", "region", "anonymous", "credentials", "storage_class"})
 
 _AWS = (
     "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_REGION",
     "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
 )  # fmt: skip
 """What of the environment decides how S3 is spoken to."""
+
+LARGE = 128 * 2**10
+"""Bytes from which on a storage class counts: https://docs.aws.amazon.com/AmazonS3/latest/userguide/storage-class-intro.html"""
 
 LOCK = ".lock"
 """File in a local store that conditional writes lock; no object of the store."""
@@ -68,7 +72,8 @@ class Location:
     """A store's URL taken apart.
 
     ``s3://bucket/prefix?endpoint=http://127.0.0.1:9000&region=eu-central-1&anonymous=true``,
-    ``file:///path``, a bare path, or ``https://host/prefix`` (to read from).
+    ``file:///path``, a bare path, or ``https://host/prefix`` (to read from). ``credentials=block:TYPE/NAME`` says where
+    the keys of an S3 store are (see `credentials`), ``storage_class=STANDARD_IA`` where large objects go.
     """
 
     scheme: str
@@ -116,6 +121,8 @@ def _open(at: Location, environment: tuple[str | None, ...]) -> Any:
         for name in ("endpoint", "region"):
             if value := at.option(name):
                 options[name] = value
+        if (reference := at.option("credentials")) and credentials.keys(reference) is not None:
+            options["credential_provider"] = credentials.Obstore(reference)
         return S3Store(at.bucket, prefix=at.prefix or None, client_options=_CLIENT, retry_config=_RETRY, **options)
     return HTTPStore.from_url(f"{at.scheme}://{at.bucket}/{at.prefix}", client_options=_CLIENT, retry_config=_RETRY)
 
@@ -189,6 +196,12 @@ class Objects:
         with self._typed(key):
             yield self._store
 
+    @contextmanager
+    def opened(self, key: str) -> Iterator[Any]:
+        """The obstore store, for what there is no method for here; its errors come out typed and name ``key``."""
+        with self._writing(key) as store:
+            yield store
+
     # -- reading ---------------------------------------------------------------------------------------
 
     def get(self, key: str) -> bytes:
@@ -205,7 +218,7 @@ class Objects:
         """Content and metadata of an object, of one and the same version. Raises ``NotFound``."""
         with self._typed(key):
             result = obstore.get(self._store, key)
-            return bytes(result.bytes()), _meta(result.meta)
+            return bytes(result.bytes()), meta_of(result.meta)
 
     def get_range(self, key: str, offset: int, length: int) -> bytes:
         """``length`` bytes from ``offset`` on. Raises ``CorruptInput`` when the object ends before them."""
@@ -221,7 +234,7 @@ class Objects:
         """Metadata of an object, or None when it is not there."""
         try:
             with self._typed(key):
-                return _meta(obstore.head(self._store, key))
+                return meta_of(obstore.head(self._store, key))
         except NotFound:
             return None
 
@@ -236,7 +249,7 @@ class Objects:
         """Every object below ``prefix`` (a whole number of path segments), sorted by key."""
         try:
             with self._typed(prefix):
-                found = [_meta(m) for batch in obstore.list(self._store, prefix or None) for m in batch]
+                found = [meta_of(m) for batch in obstore.list(self._store, prefix or None) for m in batch]
         except NotFound:
             return []
         return sorted((m for m in found if m.key != LOCK), key=lambda m: m.key)
@@ -250,7 +263,7 @@ class Objects:
         """The objects directly below ``prefix`` (a whole number of path segments), sorted by key."""
         try:
             with self._typed(prefix):
-                found = [_meta(m) for m in obstore.list_with_delimiter(self._store, prefix or None)["objects"]]
+                found = [meta_of(m) for m in obstore.list_with_delimiter(self._store, prefix or None)["objects"]]
         except NotFound:
             return []
         return sorted((m for m in found if m.key != LOCK), key=lambda m: m.key)
@@ -267,7 +280,14 @@ class Objects:
     def put(self, key: str, data: bytes | Path) -> str | None:
         """Write an object in one step (readers see the old one or the new one); its etag."""
         with self._writing(key) as store:
-            return obstore.put(store, key, data)["e_tag"]
+            return obstore.put(store, key, data, attributes=self._attributes(data))["e_tag"]
+
+    def _attributes(self, data: bytes | Path) -> Any:
+        """The storage class of large objects, where the store's URL names one. Small ones, such as records, are read
+        and changed often, and cost more in the colder classes, which bill at least so many bytes of each."""
+        name = self.location.option("storage_class")
+        size = data.stat().st_size if isinstance(data, Path) else len(data)
+        return {"Storage-Class": name} if name and size >= LARGE else None
 
     def put_new(self, key: str, data: bytes) -> str | None:
         """Write an object that must not exist yet; its etag. Raises ``ConflictError`` when it does."""
@@ -279,7 +299,7 @@ class Objects:
         with self._typed(key):
             if self.location.is_local:
                 with self._local_lock():
-                    before = _meta(obstore.head(self._store, key))
+                    before = meta_of(obstore.head(self._store, key))
                     if before.etag != etag:
                         raise ConflictError(f"{key} was changed by somebody else at the same time")
                     return self._put_later(key, data, before.last_modified)
@@ -352,5 +372,6 @@ class Objects:
             yield
 
 
-def _meta(raw: Any) -> Meta:
+def meta_of(raw: Any) -> Meta:
+    """What obstore says of an object."""
     return Meta(raw["path"], raw["size"], raw["e_tag"], raw["last_modified"])

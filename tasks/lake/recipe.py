@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, StringConstraints, ValidationError
+from pydantic import AfterValidator, Field, StringConstraints, ValidationError
 
 from .errors import RecipeError
 from .partition import digest_json
 from .registry import Strict, sentence
 from .settings import Option, apply
+from .storage_rules import StorageRule, ordered
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
 """A name that can stand in a key, a branch and a file name: lower case, digits, - and _."""
@@ -37,6 +38,9 @@ class Recipe(Strict):
     title: str = ""
     description: str = ""
     attribution: str = Field(default="", description="Licence and source, written into every product.")
+    storage: Annotated[tuple[StorageRule, ...], AfterValidator(ordered)] = Field(
+        default=(), description="Storage classes of S3 by age, for what is archived: the later, the colder."
+    )
 
     def part(self, *names: str) -> dict[str, Any]:
         """The named top-level keys as JSON values: the part of a recipe that a phase depends on."""
