@@ -15,7 +15,7 @@ MAX_LINES = 400
 VAGUE_NAMES = {"utils", "util", "helpers", "helper", "common", "misc"}
 
 KINDS = {"forecasts", "stations", "scenes", "surveys"}
-PARTS = {"grids", "checks", "exports"}
+PARTS = {"grids", "checks", "exports", "serving"}
 MAY_IMPORT: dict[str, set[str]] = {
     "deployments": {"deployments", "flows", "blocks", "tasks", *KINDS, "parts", "lake"},
     "flows": {"flows", "blocks", "tasks", *KINDS, "parts", "lake"},
