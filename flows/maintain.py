@@ -1,85 +1,80 @@
-"""What a lake needs now and then: ``python -m flows.maintain RECIPE --raw delete``."""
+"""Maintain: what a lake needs now and then - leases, staging, copies, cubes, audit, freshness, cost, clusters.
 
-import argparse
-import sys
-from collections.abc import Sequence
+``python -m flows.maintain RECIPE`` by hand, ``flows.maintain:maintain`` as the entrypoint of a scheduled deployment.
+"""
 
-import orjson
-
-from tasks.forecasts.recipe import ForecastRecipe
-from tasks.lake import recipe as recipes
-from tasks.lake.errors import ExitCode, LakeError, UsageError
-from tasks.lake.lake import open_lake
-from tasks.lake.phase import Context
-from tasks.lake.storage_class import CLASSES
-
-from .phase import DEFAULT_LAKE, Request
-
-
-def parser() -> argparse.ArgumentParser:
-    """The arguments of the command."""
-    made = argparse.ArgumentParser(
-        prog="python -m flows.maintain",
-        description="Remove copies of the provider's bytes, or move them to a colder class, once a run is published.",
-    )
-    made.add_argument(
-        "recipe", metavar="RECIPE", help=f"name of a recipe ({', '.join(recipes.names())}) or a YAML file"
-    )
-    made.add_argument(
-        "--raw", required=True, choices=["delete", *CLASSES], metavar="WHAT",
-        help=f"delete, or a storage class of S3: {', '.join(CLASSES)}",
-    )  # fmt: skip
-    which = made.add_mutually_exclusive_group()
-    which.add_argument("--run", metavar="R", help="one run, such as 2026-11-20T00")
-    which.add_argument("--start", metavar="A", help="first run of a range (2026-11-20 or 2026-11-20T00)")
-    made.add_argument("--end", metavar="B", help="last run of a range")
-    made.add_argument("--plan", action="store_true", help="say what there is to do, and do nothing")
-    made.add_argument("--lake", metavar="URL", default=DEFAULT_LAKE, help="the lake (default: %(default)s)")
-    made.add_argument("--json", action="store_true", help="print one JSON object, and nothing else, on standard output")
-    return made
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Do it; the exit code."""
-    arguments = parser().parse_args(argv)
-    try:
-        rows = _rows(arguments)
-    except LakeError as error:
-        if arguments.json:
-            print(orjson.dumps({"recipe": arguments.recipe, "error": str(error)}).decode())
-        print(f"error: {error}", file=sys.stderr)
-        return int(error.exit_code)
-    if arguments.json:
-        print(orjson.dumps({"recipe": arguments.recipe, "raw": arguments.raw, "runs": rows}).decode())
-    else:
-        from .show import size
-
-        verb = "would be" if arguments.plan else "were"
-        done = "deleted" if arguments.raw == "delete" else f"moved to {arguments.raw}"
-        for row in rows:
-            print(f"{row['run']}: {row['objects']} copies ({size(int(row['bytes']))}) {verb} {done}")
-    return ExitCode.DONE
-
-
-def _rows(arguments: argparse.Namespace) -> list[dict[str, str | int]]:
-    from tasks.forecasts.retire import copies, retire
-    from tasks.forecasts.runs import ingested_scopes
-
-    request = Request(arguments.recipe, arguments.run, arguments.start, arguments.end)
-    recipe = request.load()
-    if not isinstance(recipe, ForecastRecipe):
-        raise UsageError(f"{recipe.name} is no forecast: it has no raw copies of runs")
-    context = Context(open_lake(arguments.lake), recipe)
-    rows: list[dict[str, str | int]] = []
-    for scope in ingested_scopes(context, request.window):
-        if arguments.plan:
-            found = [o for outputs in copies(context, scope).values() for o in outputs]
-            rows.append({"run": scope, "objects": len(found), "bytes": sum(o.bytes for o in found)})
-        else:
-            done = retire(context, scope, arguments.raw)
-            rows.append({"run": scope, "objects": done.objects, "bytes": done.bytes})
-    return rows
-
+from .maintain_command import main
 
 if __name__ == "__main__":
+    # Before Prefect is imported: by hand there is no use for it.
     raise SystemExit(main())
+
+from typing import Annotated, Any, Literal
+
+from prefect import flow, get_run_logger
+from prefect.artifacts import create_table_artifact
+from prefect.events import emit_event
+from pydantic import Field
+
+from tasks.lake.errors import ExitCode, LakeError
+from tasks.upkeep.chore import Chore
+from tasks.upkeep.chores import exit_code
+
+from .artifacts import key
+from .maintain_command import Upkeep, chores_of
+from .request import DEFAULT_LAKE, RecipeName, Request, documented
+
+ChoreName = Literal["clusters", "leases", "staging", "raw", "cubes", "audit", "freshness", "cost"]
+
+_LISTED = 10
+
+
+def _named() -> str:
+    from prefect.runtime import flow_run
+
+    return f"{flow_run.parameters['recipe']} maintain"
+
+
+@flow(name="maintain", flow_run_name=_named, persist_result=False)
+@documented
+def maintain(
+    recipe: Annotated[RecipeName, Field(description="Whose data: a recipe by its name, or a YAML file.")],
+    chores: Annotated[list[ChoreName] | None, Field(description="Which chores; all when none is named.")] = None,
+    lake: Annotated[str, Field(description="The lake: a folder, s3://bucket/prefix, or a block.")] = DEFAULT_LAKE,
+    plan: Annotated[bool, Field(description="Say what there is to do, and do nothing.")] = False,
+) -> list[dict[str, Any]]:
+    """Do chores of a recipe: a table artifact and an event ``weatherlake.maintain.<chore>`` each.
+
+    Fails when the audit finds outputs missing or changed; everything else that is not as it should be is in the
+    artifact, the event and a warning.
+    """
+    done = []
+    log = get_run_logger()
+    name = Request(recipe=recipe).load().name
+    for chore in chores_of(Upkeep(recipe, tuple(chores or ()), lake=lake, plan=plan)):
+        done.append(chore)
+        log.info("%s: %s", chore.name, chore.summary)
+        for problem in chore.problems:
+            log.warning("%s: %s", chore.name, problem)
+        _tell(name, chore, plan)
+    if exit_code(done) is ExitCode.FAILED:
+        raise LakeError("; ".join(p for c in done for p in c.problems[:3]))
+    return [c.as_json() for c in done]
+
+
+def _tell(recipe: str, chore: Chore, plan: bool) -> None:
+    rows: list[dict[str, Any]] = [dict(zip(chore.columns, row, strict=True)) for row in chore.rows]
+    problems = "".join(f"\n- {p}" for p in chore.problems[:_LISTED])
+    said = f"{recipe}: {chore.summary}{problems}"
+    create_table_artifact(table=rows, key=key(recipe, "maintain", chore.name), description=said)
+    if not plan:
+        emit_event(
+            f"weatherlake.maintain.{chore.name}",
+            resource={
+                "prefect.resource.id": f"weatherlake.recipe.{recipe}", "prefect.resource.name": recipe,
+                "weatherlake.problems": str(len(chore.problems)),
+            },
+            payload={
+                "recipe": recipe, "summary": chore.summary, "problems": list(chore.problems[:_LISTED]), **chore.facts
+            },
+        )  # fmt: skip

@@ -21,7 +21,8 @@ def open_cube(
     lake : the lake's URL or folder (``./lake``, ``s3://bucket/lake?endpoint=...``).
     recipe : name of the recipe.
     zone : ``refined`` for the source's own grid, or the name of a target grid of the recipe.
-    ref : ``main`` for what is published, ``run/2026-11-20T00`` for a run that is being checked.
+    ref : ``main`` for what is published, ``2026-11-20T00.1`` for the cube as it was when that version of the run
+        was published, ``run/2026-11-20T00`` for a run that is being checked.
     published_only : leave out runs that are not there; False keeps every place along ``init_time``.
 
     Returns
@@ -39,7 +40,7 @@ def open_cube(
 def open_zone(lake: Lake, recipe: str, zone: str, *, ref: str = "main", published_only: bool = True) -> "xr.Dataset":
     """`open_cube` for a lake that is open already."""
     path = cube_path(lake, recipe, zone)
-    return lake.cube(path).open(ref, published_only=published_only and ref == "main")
+    return lake.cube(path).open(ref, published_only=published_only and not ref.startswith("run/"))
 
 
 def cube_path(lake: Lake, recipe: str, zone: str) -> str:

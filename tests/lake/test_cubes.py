@@ -11,6 +11,7 @@ import pytest
 import zarr
 
 from tasks.lake import open_cube
+from tasks.lake.cube_storage import storage
 from tasks.lake.cubes import Cube
 from tasks.lake.errors import NotFound, UsageError
 from tasks.lake.lake import Lake, open_lake
@@ -304,7 +305,7 @@ def test_a_cube_whose_maker_has_not_come_to_its_structure_is_not_found(tmp_path:
 
     cube = Lake(str(tmp_path)).cube(PATH)
     (tmp_path / PATH).mkdir(parents=True)
-    icechunk.Repository.create(cube._storage())
+    icechunk.Repository.create(storage(cube.objects, cube.path))
     with pytest.raises(NotFound, match="holds nothing yet"):
         cube.group()
     cube.ensure(TEMPLATE)
