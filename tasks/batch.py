@@ -1,5 +1,8 @@
 """The Prefect task: a batch of partitions in, outcomes out. The only place under tasks/ that knows Prefect."""
 
+import contextlib
+import contextvars
+import importlib
 from types import TracebackType
 from typing import Any
 
@@ -9,10 +12,11 @@ from prefect.cache_policies import NO_CACHE
 from prefect.task_runners import TaskRunner
 from pydantic import SecretStr
 
-from .executor import Handle
-from .lake import secrets
+from .executor import Handle, Terms
+from .lake import credentials, secrets
 from .lake.errors import AccessError, LakeError, UsageError
 from .lake.partition import Outcome
+from .scheduler import Scheduler
 from .work import Job, work
 
 
@@ -22,8 +26,16 @@ def batch(job: Job) -> tuple[Outcome, ...]:
 
     No Prefect retries and no cache: the ledger decides what is tried again and what is done.
     """
-    secrets.scheme("block", secret_of_block)
+    know_blocks()
     return work(job)
+
+
+def know_blocks() -> None:
+    """Make references to Prefect blocks known in this process: of secrets, and of credentials for a store."""
+    # A store's own threads ask for keys, too: they need the server that this thread knows.
+    here = contextvars.copy_context()
+    secrets.scheme("block", lambda place: here.copy().run(secret_of_block, place))
+    credentials.source("block", lambda place: here.copy().run(keys_of_block, place))
 
 
 def secret_of_block(place: str) -> str:
@@ -32,23 +44,49 @@ def secret_of_block(place: str) -> str:
         slug, name, field = place.split("/")
     except ValueError:
         raise UsageError("a block reference has three parts", expected="block:SLUG/NAME/FIELD", found=place) from None
-    try:
-        block: Any = Block.load(f"{slug}/{name}")
-    except Exception as error:
-        # Prefect says "not found" as ValueError, and whatever its client raises otherwise.
-        raise AccessError(f"the block {slug}/{name} cannot be loaded ({type(error).__name__})") from None
-    value = getattr(block, field, None)
+    loaded = block(f"{slug}/{name}")
+    value = getattr(loaded, field, None)
     if value is None:
         raise AccessError(f"the block {slug}/{name} has no {field}")
     return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
 
 
+def keys_of_block(place: str) -> credentials.Keys | None:
+    """The credentials that the block ``SLUG/NAME`` holds, or the block in its field ``credentials``; None when it
+    leaves that to the machine's role. Raises ``AccessError``."""
+    loaded = block(place)
+    keys = getattr(loaded, "credentials", loaded)
+    if keys is None:
+        return None
+    try:
+        found = keys.get_boto3_session().get_credentials()
+        frozen = found.get_frozen_credentials() if found is not None else None
+    except Exception as error:
+        raise AccessError(f"the block {place} gives no AWS credentials ({type(error).__name__})") from None
+    return None if frozen is None else credentials.Keys(frozen.access_key, frozen.secret_key, frozen.token)
+
+
+def block(place: str) -> Any:
+    """The block ``SLUG/NAME``. Raises ``AccessError``."""
+    # The types of blocks are known once their modules are.
+    for module in ("blocks.storage", "blocks.credentials", "prefect_aws"):
+        with contextlib.suppress(ImportError):
+            importlib.import_module(module)
+    try:
+        return Block.load(place)
+    except Exception as error:
+        # Prefect says "not found" as ValueError, and whatever its client raises otherwise.
+        raise AccessError(f"the block {place} cannot be loaded ({type(error).__name__})") from None
+
+
 class PrefectExecutor:
     """Batches as Prefect task runs on any task runner (threads, Dask by address)."""
 
-    def __init__(self, runner: TaskRunner[Any], slots: int) -> None:
+    def __init__(self, runner: TaskRunner[Any], slots: int, terms: Terms | None = None) -> None:
         self.slots = slots
+        self.terms = terms or Terms()
         self._runner = runner
+        self._scheduler: Scheduler | None = None
 
     def __enter__(self) -> "PrefectExecutor":
         self._runner.__enter__()
@@ -74,9 +112,14 @@ class PrefectExecutor:
             raise LakeError("the batch ended in no final state", found=type(outcomes).__name__)
         return outcomes
 
+    @property
+    def scheduler(self) -> Scheduler | None:
+        """The Dask scheduler behind the runner, if it is one for Dask."""
+        # Prefect's runner for Dask makes its client when it is asked for it first.
+        if self._scheduler is None and (client := getattr(self._runner, "client", None)) is not None:
+            self._scheduler = Scheduler(client)
+        return self._scheduler
+
     def usable(self) -> str | None:
-        """Whether the Dask scheduler behind the runner still answers."""
-        client = getattr(self._runner, "_client", None)
-        if client is not None and client.status not in ("running", "connecting"):
-            return f"the Dask scheduler is gone ({client.status})"
-        return None
+        """Whether the Dask scheduler behind the runner is there, with workers."""
+        return self.scheduler.usable() if self.scheduler else None

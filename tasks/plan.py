@@ -1,33 +1,39 @@
 """What a run of a phase would do: partitions, what the ledger says of them, and which are selected. Read-only."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from . import kinds
 from .lake.lake import Lake
 from .lake.ledger import SELECTED, Record, Select, State, seen, state, utcnow
-from .lake.partition import Partition, Status
+from .lake.partition import Partition, Status, public_uris
 from .lake.phase import Context, Phase, ScopePlan, Window
 from .lake.recipe import Recipe
+
+HANG = 1800.0
+"""Seconds after which a partition is taken to hang (besides what its bytes take), unless the run says otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How a phase is run."""
+    """How a phase is run. ``hang`` is in seconds; ``performance_report`` keeps Dask's report in the lake."""
 
     select: Select = Select.MISSING
     force: bool = False
     flow_run_id: str | None = None
+    hang: float = HANG
+    performance_report: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of a plan: a partition and what the ledger says of it."""
+    """One line of a plan: a partition, what the ledger says of it, and the outputs that it has so far."""
 
     partition: Partition
     state: State
     selected: bool
+    outputs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,27 @@ class Plan:
     def nothing_to_do(self) -> bool:
         """Whether neither a partition nor a settling is left."""
         return not self.settling and not any(row.selected for row in self.rows)
+
+
+def batches(phase: Phase[Any], partitions: Sequence[Partition], count: int, slots: int) -> list[list[Partition]]:
+    """Partitions in batches of at most ``count`` and the phase's bytes, a few for every slot."""
+    found: list[list[Partition]] = []
+    size = 0
+    # Fewer, larger batches cost less, but each slot should see a few of them for an even load.
+    fair = max(1, -(-len(partitions) // (slots * 2)))
+    limit = min(count, max(fair, phase.threads))
+    for partition in partitions:
+        if not found or len(found[-1]) >= limit or size + partition.bytes > phase.batch_bytes:
+            found.append([])
+            size = 0
+        found[-1].append(partition)
+        size += partition.bytes
+    return found
+
+
+def worthwhile(phase: Phase[Any], partitions: Sequence[Partition]) -> int:
+    """How many workers a phase has use for: as many as there are batches with one partition for each of its threads."""
+    return max(1, len(batches(phase, partitions, phase.threads, max(1, len(partitions)))))
 
 
 def plan_phase(lake: Lake, recipe: Recipe, name: str, window: Window, options: Options) -> Plan:
@@ -91,7 +118,7 @@ def _rows(
         picked = phase.picks(context, record)
         if picked is None:
             picked = options.force or found in SELECTED[options.select]
-        rows.append(Row(planned, found, picked))
+        rows.append(Row(planned, found, picked, public_uris(record.outputs) if record else ()))
     return rows
 
 

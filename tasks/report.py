@@ -1,9 +1,10 @@
 """What a run of a phase says: progress while it lasts, a report when it is over."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from .cost import Cost
 from .lake.errors import ExitCode
 from .lake.partition import Outcome
 
@@ -11,7 +12,7 @@ from .lake.partition import Outcome
 @dataclass(frozen=True)
 class Report:
     """What became of a phase. ``outputs`` are keys of the lake, whose URL ``lake`` is; ``notes`` what a person should
-    know though nothing went wrong."""
+    know though nothing went wrong. ``performance`` is the key of Dask's performance report, where one was asked for."""
 
     recipe: str
     phase: str
@@ -24,10 +25,13 @@ class Report:
     lake: str = ""
     scopes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    cost: Cost = field(default_factory=Cost)
+    performance: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The report as the JSON object that ``--json`` prints; outputs are absolute URIs."""
         base = self.lake.split("?")[0].rstrip("/")
+        usd = self.cost.usd
         return {
             "recipe": self.recipe,
             "phase": self.phase,
@@ -38,6 +42,10 @@ class Report:
             "seconds": round(self.seconds, 3),
             "problems": list(self.problems),
             "notes": list(self.notes),
+            "worker_hours": round(self.cost.worker_hours, 6),
+            "bytes": self.cost.bytes,
+            "usd": None if usd is None else round(usd, 6),
+            "performance_report": f"{base}/{self.performance}" if self.performance else None,
         }
 
 
@@ -55,12 +63,3 @@ class Progress:
 
     def ended(self) -> None:
         """The phase is over."""
-
-
-def public_uri(uri: str) -> str:
-    """An output as a person or a program wants it: a key of the lake, or a cube's path without chunks."""
-    if uri.startswith("cube:"):
-        return uri.removeprefix("cube:").partition("#")[0]
-    if uri.startswith("fork:"):
-        return uri.removeprefix("fork:").partition("@")[0]
-    return uri

@@ -1,25 +1,27 @@
 """The phase runner: plan, select, batch, a bounded window of batches on an executor, settle, report."""
 
-import queue
 import random
 import time
 import uuid
-from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from . import kinds
+from .cost import cost
 from .executor import Executor
-from .lake.errors import ErrorClass, ExitCode, LakeError
+from .handout import HandOut
+from .lake.errors import ErrorClass, ExitCode, LakeError, ResourceError, UsageError
 from .lake.lake import Lake
-from .lake.ledger import Record, State, seen, state, utcnow
-from .lake.partition import Outcome, Output, Partition, Produced, Status
+from .lake.ledger import Record, State, lineage, seen, state, utcnow
+from .lake.partition import Outcome, Output, Partition, Produced, Status, public_uris
 from .lake.phase import Context, Phase, Window
 from .lake.recipe import Recipe
-from .plan import Options, Plan, all_over, plan_phase
-from .report import Progress, Report, public_uri
-from .work import BUSY, Job, Leases, attempt
+from .leases import Leases
+from .plan import Options, Plan, Row, all_over, batches, plan_phase
+from .report import Progress, Report
+from .scheduler import Scheduler
+from .work import BUSY, attempt
 
 MAX_ROUNDS = 3
 """How often a partition is tried in one run of a phase, the first time included."""
@@ -30,6 +32,9 @@ _POLL = 0.5
 _QUOTA_WAIT = 60.0
 _LOOK = 30.0
 """Seconds between two looks for what is awaited, give or take a fifth."""
+
+_shown: set[str] = set()
+"""Dashboards that were said already: the phases of a pipeline share one."""
 
 
 def run_phase(
@@ -49,8 +54,17 @@ def run_phase(
     lake.prepare()
     # Every run has an id of its own, or it could not tell what its lost workers claimed from what others did.
     options = replace(options, flow_run_id=options.flow_run_id or f"run-{uuid.uuid4().hex[:12]}")
+    scheduler = executor.scheduler
+    if options.performance_report and scheduler is None:
+        raise UsageError("a performance report needs a Dask cluster")
     plan = plan_phase(lake, recipe, name, window, options)
     selected = plan.selected
+    if selected and (link := executor.terms.dashboard) and link not in _shown:
+        _shown.add(link)
+        progress.said(f"Dask's dashboard: {link}")
+    since = utcnow().timestamp()
+    if options.performance_report and scheduler is not None:
+        scheduler.watch()
     run = _Run(context, phase, plan, options, executor, progress)
     progress.started(name, len(selected), sum(p.bytes for p in selected))
     try:
@@ -63,7 +77,23 @@ def run_phase(
         run.settle()
     finally:
         progress.ended()
-    return run.report(time.monotonic() - begun)
+    report = run.report(time.monotonic() - begun)
+    if options.performance_report and scheduler is not None and selected:
+        return _with_performance(report, scheduler, since, lake, options, progress)
+    return report
+
+
+def _with_performance(
+    report: Report, scheduler: Scheduler, since: float, lake: Lake, options: Options, progress: Progress
+) -> Report:
+    """Keep Dask's performance report of the phase in the lake. What cannot be had changes nothing of the result."""
+    key = f"reports/{report.recipe}/{report.phase}/{options.flow_run_id}.html"
+    try:
+        lake.write(key, scheduler.report(since, f"{report.phase} of {report.recipe}"))
+    except LakeError as error:
+        progress.said(str(error))
+        return replace(report, notes=(*report.notes, str(error)))
+    return replace(report, performance=key)
 
 
 def wait_for(lake: Lake, recipe: Recipe, name: str, window: Window, wait: float, progress: Progress) -> None:
@@ -96,11 +126,18 @@ class _Run:
     options: Options
     executor: Executor
     progress: Progress
-    outcomes: dict[str, Outcome] = field(default_factory=dict)
     settled: dict[str, Outcome] = field(default_factory=dict)
     outputs: list[Output] = field(default_factory=list)
     by_others: set[str] = field(default_factory=set)
     notes: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.hands = HandOut(self.context, self.phase, self.options, self.executor, self.progress)
+
+    @property
+    def outcomes(self) -> dict[str, Outcome]:
+        """What became of the partitions so far, by key."""
+        return self.hands.outcomes
 
     # -- partitions ------------------------------------------------------------------------------------
 
@@ -108,12 +145,15 @@ class _Run:
         """Hand out batches until every selected partition came to an end or its tries are used up."""
         left = list(selected)
         for number in range(1, MAX_ROUNDS + 1):
-            self._window(self._round(left, number))
+            self.hands.run(self._round(left, number))
             left = [p for p in left if self._try_again(p)]
-            if not left or number == MAX_ROUNDS:
+            if not left:
                 break
             if reason := self.executor.usable():
                 self.progress.said(reason)
+                break
+            if number == MAX_ROUNDS:
+                self._give_up(left)
                 break
             wait = self._wait(left, number)
             if wait >= 1:
@@ -126,90 +166,36 @@ class _Run:
         on one by one - where that is a great many, in small batches first. What failed otherwise goes on as it was."""
         count = self.phase.batch_count
         if number == 1:
-            return self._batches(partitions, count)
+            return batches(self.phase, partitions, count, self.executor.slots)
         lost = [p for p in partitions if (o := self.outcomes.get(p.key)) is None or o.status is Status.LOST]
         keys = {p.key for p in lost}
         one_by_one = number == MAX_ROUNDS or len(lost) <= _FEW
         small = 1 if one_by_one else max(1, count // _DIVISOR)
-        batches = [lost[i : i + small] for i in range(0, len(lost), small)]
-        return self._batches([p for p in partitions if p.key not in keys], count) + batches
+        apart = [lost[i : i + small] for i in range(0, len(lost), small)]
+        others = [p for p in partitions if p.key not in keys]
+        return batches(self.phase, others, count, self.executor.slots) + apart
 
-    def _batches(self, partitions: Sequence[Partition], count: int) -> list[list[Partition]]:
-        batches: list[list[Partition]] = []
-        size = 0
-        # Fewer, larger batches cost less, but each slot should see a few of them for an even load.
-        fair = max(1, -(-len(partitions) // (self.executor.slots * 2)))
-        limit = min(count, max(fair, self.phase.threads))
-        for partition in partitions:
-            if not batches or len(batches[-1]) >= limit or size + partition.bytes > self.phase.batch_bytes:
-                batches.append([])
-                size = 0
-            batches[-1].append(partition)
-            size += partition.bytes
-        return batches
-
-    def _window(self, batches: Iterable[Sequence[Partition]]) -> None:
-        """Run batches, twice as many under way as there are slots; futures are dropped as they end."""
-        over: queue.SimpleQueue[int] = queue.SimpleQueue()
-        under_way: dict[int, tuple[Any, Job]] = {}
-        waiting = deque(batches)
-        number = 0
-        recipe = self.context.recipe.model_dump(mode="json")
-        while waiting or under_way:
-            while waiting and len(under_way) < self.executor.slots * 2:
-                job = Job(
-                    self.context.lake.url, recipe, self.phase.name, tuple(waiting.popleft()), self.options.flow_run_id
-                )
-                try:
-                    handle = self.executor.submit(job)
-                except Exception as error:
-                    self._lost(job, error)
-                    continue
-                under_way[number] = (handle, job)
-                handle.add_done_callback(lambda _done, number=number: over.put(number))
-                number += 1
-            if not under_way:
-                continue
-            try:
-                done = over.get(timeout=5)
-            except queue.Empty:
-                if reason := self.executor.usable():
-                    for _, job in under_way.values():
-                        self._lost(job, LakeError(reason))
-                    return
-                continue
-            handle, job = under_way.pop(done)
-            try:
-                outcomes = self.executor.result(handle)
-            except Exception as error:
-                self._lost(job, error)
-                continue
-            for outcome in outcomes:
-                self._note(outcome)
-
-    def _note(self, outcome: Outcome) -> None:
-        self.outcomes[outcome.key] = outcome
-        if outcome.error_class != BUSY:
-            self.progress.finished(outcome)
-
-    def _lost(self, job: Job, error: Exception) -> None:
-        """A batch ended in no final state: what its workers recorded stands, the rest is lost."""
-        reason = f"its worker was lost ({type(error).__name__}: {(str(error).splitlines() or [''])[0]})"
+    def _give_up(self, left: Sequence[Partition]) -> None:
+        """Record what killed its worker in every round, at last all alone, as failed: memory, most likely."""
         ledger = self.context.ledger
-        for partition in job.partitions:
-            record = ledger.mark_lost(self.phase.name, partition.key, reason, flow_run_id=self.options.flow_run_id)
-            mine = record is not None and record.is_of(partition)
-            if mine and record.status in (Status.DONE, Status.REJECTED, Status.FAILED):
-                self._note(
-                    Outcome(
-                        partition.key,
-                        record.status,
-                        record.error.error_class if record.error else None,
-                        record.error.message if record.error else None,
-                    )
-                )
-            else:
-                self._note(Outcome(partition.key, Status.LOST, str(ErrorClass.TRANSIENT), f"{partition.key}: {reason}"))
+        for partition in left:
+            key = partition.key
+            died = self.hands.deaths[key] >= MAX_ROUNDS and self.hands.alone[key] > 0
+            if not died or self.outcomes[key].status is not Status.LOST:
+                continue
+            last = (self.outcomes[key].message or "").removeprefix(f"{key}: ")
+            projected = f"; {partition.memory / 2**20:.0f} MiB of memory were projected" if partition.memory else ""
+            error = ResourceError(
+                f"{key} ended its worker {self.hands.deaths[key]} times, the last time alone{projected} ({last})",
+                partition=key,
+            )
+            try:
+                claim = ledger.claim(self.phase.name, partition, lineage(self.options.flow_run_id))
+                ledger.fail(self.phase.name, claim, error)
+            except LakeError:
+                # Somebody else has taken it up, or the lake does not answer: then it stays lost.
+                continue
+            self.hands.note(Outcome(key, Status.FAILED, str(error.error_class), str(error)))
 
     def _try_again(self, partition: Partition) -> bool:
         outcome = self.outcomes.get(partition.key)
@@ -241,11 +227,11 @@ class _Run:
                 del held[key]
                 if now in (State.DONE, State.REJECTED):
                     self.by_others.add(key)
-                    self._note(Outcome(key, Status.SKIPPED))
+                    self.hands.note(Outcome(key, Status.SKIPPED))
                 else:
                     free.append(partition)
             if free:
-                self._window([p] for p in free)
+                self.hands.run([p] for p in free)
                 held.update({p.key: p for p in free if self.outcomes[p.key].error_class == BUSY})
 
     # -- settling --------------------------------------------------------------------------------------
@@ -337,12 +323,14 @@ class _Run:
             status, code = "nothing to do", ExitCode.DONE
         else:
             status, code = "done", ExitCode.DONE
-        outputs = self.outputs or [o for r in self._records() for o in r.outputs]
-        uris = tuple(dict.fromkeys(public_uri(o.uri) for o in outputs))
+        uris = public_uris(self.outputs) or tuple(
+            dict.fromkeys(u for row in self.plan.rows for u in self._outputs(row))
+        )
         return Report(
             self.context.recipe.name, self.phase.name, status, code, counts, uris, seconds,
             tuple(dict.fromkeys(problems)), self.context.lake.url, tuple(s.scope for s in self.plan.scopes),
             tuple(dict.fromkeys([*self.plan.notes, *self.notes])),
+            cost(self.executor.terms, seconds, self.outcomes.values(), self.context.lake),
         )  # fmt: skip
 
     @property
@@ -350,12 +338,15 @@ class _Run:
         """Whether any scope was settled in this run rather than found settled."""
         return any(o.status is Status.DONE for o in self.settled.values())
 
-    def _records(self) -> list[Record]:
-        wanted = {row.partition.key for row in self.plan.rows}
-        records: list[Record] = []
-        for scope in self.plan.scopes:
-            records += [r for k, r in self.context.ledger.read_all(self.phase.name, scope.scope).items() if k in wanted]
-        return records
+    def _outputs(self, row: Row) -> tuple[str, ...]:
+        """What a partition has made, now or before; nothing of what was just done is read again for it."""
+        key = row.partition.key
+        if key in self.by_others:
+            record = self.context.ledger.read(self.phase.name, key)
+            return public_uris(record.outputs) if record else ()
+        outcome = self.outcomes.get(key)
+        over = outcome is not None and outcome.status in (Status.DONE, Status.REJECTED)
+        return outcome.outputs if outcome is not None and over else row.outputs
 
 
 class _Settling:

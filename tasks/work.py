@@ -1,24 +1,27 @@
 """What a worker does with a batch: claim each partition, process it, verify, record. No Prefect, no Dask."""
 
-import contextlib
+import itertools
+import math
 import random
-import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from . import kinds
 from .lake import recipe as recipes
 from .lake.errors import ErrorClass, LakeError, Unreachable, as_lake_error
 from .lake.lake import Lake
-from .lake.ledger import LEASE, Busy, Claim, Ledger, LostClaim, lineage
-from .lake.partition import Outcome, Partition, Produced, Status
+from .lake.ledger import Busy, Claim, Ledger, LostClaim, Record, lineage
+from .lake.partition import Outcome, Partition, Produced, Status, public_uris
 from .lake.phase import Context
+from .leases import Leases, leaving
 
 BUSY = "busy"
 """Error class of an outcome whose partition somebody else is working on."""
+
+DRAINED = "drained"
+"""Error class of an outcome whose partition was not begun, because the machine of its worker is about to go."""
 
 _SHORT_TRIES = 3
 _SHORT_WAIT = 0.5
@@ -26,13 +29,15 @@ _SHORT_WAIT = 0.5
 
 @dataclass(frozen=True)
 class Job:
-    """A batch as it travels to a worker: URLs, the recipe as JSON values, and partitions."""
+    """A batch as it travels to a worker: URLs, the recipe as JSON values, partitions, and after how many seconds one
+    of them is taken to hang."""
 
     lake: str
     recipe: dict[str, Any]
     phase: str
     partitions: tuple[Partition, ...]
     flow_run_id: str | None = None
+    hang: float = math.inf
 
     @property
     def label(self) -> str:
@@ -56,17 +61,25 @@ def work(job: Job) -> tuple[Outcome, ...]:
     recipe = recipes.parse(job.recipe)
     context = Context(Lake(job.lake), recipe)
     phase = kinds.phase(recipe, job.phase)
-    with Leases(context.ledger, job.phase) as leases, ThreadPoolExecutor(phase.threads) as pool:
-        return tuple(pool.map(lambda p: attempt(context, phase, p, leases, job.flow_run_id), job.partitions))
+
+    def one(partition: Partition) -> Outcome:
+        if leaving():
+            return Outcome(partition.key, Status.LOST, DRAINED, f"{partition.key}: its worker is about to go")
+        return attempt(context, phase, partition, leases, job.flow_run_id)
+
+    with Leases(context.ledger, job.phase, job.hang) as leases, ThreadPoolExecutor(phase.threads) as pool:
+        return tuple(pool.map(one, job.partitions))
 
 
 def attempt(
-    context: Context[Any], phase: Worker, partition: Partition, leases: "Leases", flow_run_id: str | None
+    context: Context[Any], phase: Worker, partition: Partition, leases: Leases, flow_run_id: str | None
 ) -> Outcome:
     """One partition from claim to record."""
     begun = time.monotonic()
 
-    def outcome(status: Status, error: LakeError | None = None, held: str | None = None) -> Outcome:
+    def outcome(
+        status: Status, error: LakeError | None = None, held: str | None = None, moved: int = partition.bytes
+    ) -> Outcome:
         said = str(error) if error else None
         return Outcome(
             key=partition.key,
@@ -74,34 +87,60 @@ def attempt(
             error_class=str(error.error_class) if error else None,
             message=said if said is None or partition.key in said else f"{partition.key}: {said}",
             retry_after=error.retry_after if error else None,
-            bytes=partition.bytes,
+            bytes=moved,
             seconds=time.monotonic() - begun,
             held=held,
         )
 
     ledger = context.ledger
     try:
-        claim = ledger.claim(phase.name, partition, lineage(flow_run_id))
+        claim = _claim(ledger, phase.name, partition, flow_run_id)
     except Busy as error:
         return Outcome(key=partition.key, status=Status.SKIPPED, error_class=BUSY, message=str(error))
     except LakeError as error:
         return outcome(Status.FAILED, error)
     try:
-        with leases.kept(claim):
+        with leases.kept(claim, partition.bytes):
             try:
-                produced = _with_short_retries(context, phase, partition)
+                careful = replace(partition, lost=_lost(claim.record))
+                produced = _with_short_retries(context, phase, careful)
                 _verify(context, produced, partition)
             except Exception as error:
                 failure = as_lake_error(error, partition.key)
                 ledger.fail(phase.name, leases.current(claim), failure)
                 return outcome(Status.FAILED, failure)
             record = ledger.finish(phase.name, leases.current(claim), produced)
-        return outcome(record.status, held=produced.held or produced.rejected)
+        moved = int(record.metrics.get("bytes", partition.bytes))
+        done = outcome(record.status, held=produced.held or produced.rejected, moved=moved)
+        return replace(done, outputs=public_uris(record.outputs))
     except LostClaim as error:
         return outcome(Status.LOST, error)
     except LakeError as error:
         # The work may be fine, but its record could not be written: nothing is done that is not on record.
         return outcome(Status.FAILED, error)
+
+
+def _claim(ledger: Ledger, phase: str, partition: Partition, flow_run_id: str | None) -> Claim:
+    """Claim a partition. Raises ``Busy``.
+
+    Dask runs a batch again when its worker died. What that worker had claimed, on another machine, would hold until its
+    lease runs out; but within a flow run no partition is in two batches, so such a claim is a dead one's.
+    """
+    try:
+        return ledger.claim(phase, partition, lineage(flow_run_id))
+    except Busy:
+        if flow_run_id is None:
+            raise
+        record = ledger.mark_lost(phase, partition.key, "its worker was lost", flow_run_id=flow_run_id)
+        if record is None or record.status is not Status.LOST or record.lineage.flow_run_id != flow_run_id:
+            raise
+        return ledger.claim(phase, partition, lineage(flow_run_id))
+
+
+def _lost(record: Record) -> int:
+    """How many attempts ended with their worker since the partition was last done."""
+    since = itertools.takewhile(lambda a: a.status not in (Status.DONE, Status.REJECTED), reversed(record.history))
+    return sum(a.status is Status.LOST for a in since)
 
 
 def _with_short_retries(context: Context[Any], phase: Worker, partition: Partition) -> Produced:
@@ -121,48 +160,3 @@ def _verify(context: Context[Any], produced: Produced, partition: Partition) -> 
     gone = context.lake.missing(o.uri for o in produced.outputs)
     if gone:
         raise LakeError(f"output {sorted(gone)[0]} is not in the lake after it was written", partition=partition.key)
-
-
-class Leases:
-    """Keeps the claims of a batch alive from one thread while the work goes on."""
-
-    def __init__(self, ledger: Ledger, phase: str) -> None:
-        self._ledger = ledger
-        self._phase = phase
-        self._claims: dict[str, Claim] = {}
-        self._lock = threading.Lock()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._renew, name="leases", daemon=True)
-
-    def __enter__(self) -> "Leases":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    @contextlib.contextmanager
-    def kept(self, claim: Claim) -> Iterator[None]:
-        """Renew a claim from time to time while the block runs."""
-        key = claim.record.partition
-        with self._lock:
-            self._claims[key] = claim
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._claims.pop(key, None)
-
-    def current(self, claim: Claim) -> Claim:
-        """The claim as last renewed; it is not renewed any more after this call."""
-        with self._lock:
-            return self._claims.pop(claim.record.partition, claim)
-
-    def _renew(self) -> None:
-        while not self._stop.wait(LEASE.total_seconds() / 3):
-            with self._lock:
-                for key, claim in list(self._claims.items()):
-                    # A claim that cannot be renewed is found out when its work is recorded.
-                    with contextlib.suppress(LakeError):
-                        self._claims[key] = self._ledger.renew(self._phase, claim)

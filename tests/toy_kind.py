@@ -4,6 +4,8 @@
 a test may change them between two runs without making anything stale.
 """
 
+import os
+import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -29,7 +31,9 @@ PATH = "cubes/toy/refined-1"
 class Fault(Strict):
     """How a partition (or ``<scope>/settle``) goes wrong, the first ``times`` times it is worked on."""
 
-    how: Literal["transient", "permanent", "quota", "resource", "bug", "lies", "rejects", "holds", "stolen"]
+    how: Literal[
+        "transient", "permanent", "quota", "resource", "bug", "lies", "rejects", "holds", "stolen", "dies", "hangs"
+    ]
     times: int = 1_000_000
     retry_after: float | None = None
 
@@ -73,6 +77,10 @@ def _fault(context: Context[Recipe], phase: str, key: str) -> Fault | None:
     }
     if fault.how in errors:
         raise errors[fault.how]
+    if fault.how == "dies":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if fault.how == "hangs":
+        time.sleep(3600)
     if fault.how == "stolen":
         context.ledger.mark_lost(phase, key, "taken away in a test")
     return fault

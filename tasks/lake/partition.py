@@ -56,6 +56,8 @@ class Partition:
     the phase's ``process`` needs to know beyond the key, as JSON values. ``bytes`` and ``memory`` are
     projections: bytes to move, and peak bytes held while at it. ``seen`` is how many attempts the ledger
     knew when this was planned; the runner fills it in, so that work done by others since is not done again.
+    ``lost`` is how many attempts since it was last done were lost with their worker; the worker fills it in, and a
+    phase whose work may crash then goes about it with more care.
     """
 
     key: str
@@ -65,6 +67,7 @@ class Partition:
     bytes: int = 0
     memory: int = 0
     seen: int | None = None
+    lost: int = 0
 
     @property
     def scope(self) -> str:
@@ -91,7 +94,8 @@ class Produced:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a partition in this attempt: a status and, unless done, one sentence."""
+    """What became of a partition in this attempt: a status and, unless done, one sentence; the URIs of its outputs
+    as a person or a program wants them."""
 
     key: str
     status: Status
@@ -101,6 +105,21 @@ class Outcome:
     bytes: int = 0
     seconds: float = 0.0
     held: str | None = None
+    outputs: tuple[str, ...] = ()
+
+
+def public_uri(uri: str) -> str:
+    """An output as a person or a program wants it: a key of the lake, or a cube's path without chunks."""
+    if uri.startswith("cube:"):
+        return uri.removeprefix("cube:").partition("#")[0]
+    if uri.startswith("fork:"):
+        return uri.removeprefix("fork:").partition("@")[0]
+    return uri
+
+
+def public_uris(outputs: Iterable[Output]) -> tuple[str, ...]:
+    """The public URIs of outputs, each once."""
+    return tuple(dict.fromkeys(public_uri(o.uri) for o in outputs))
 
 
 def digest_bytes(data: bytes | memoryview) -> str:
