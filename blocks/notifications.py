@@ -11,8 +11,13 @@ from prefect.blocks.abstract import NotificationBlock, NotificationError
 from prefect.blocks.notifications import AppriseNotificationBlock
 from pydantic import Field, SecretStr
 
+from tasks.lake.errors import LakeError
+
 SUBJECT = 100
 """Characters of a subject that SNS takes."""
+
+PROBE = "This is a test: weatherlake can reach you here."
+"""What is sent to see whether somebody can be told."""
 
 
 class AppriseTarget(AppriseNotificationBlock):
@@ -20,10 +25,20 @@ class AppriseTarget(AppriseNotificationBlock):
 
     _block_type_name: ClassVar[str] = "Apprise target"
     _block_type_slug: ClassVar[str] = "apprise-target"
+    _description: ClassVar[str] = "Notifications through anything that Apprise knows by a URL, e-mail among it."
 
     url: SecretStr = Field(
         default=..., title="Apprise URL", description="mailto://user:password@host?to=ops@example.org"
     )
+
+    def check(self) -> None:
+        """Send a message that says what it is. Raises ``LakeError``: one sentence, without the URL."""
+        with self.raise_on_failure():
+            try:
+                self.notify(body=PROBE, subject="weatherlake")
+            except NotificationError:
+                kind = self.url.get_secret_value().partition("://")[0]
+                raise LakeError(f"the {kind} target takes no message") from None
 
 
 class SnsTopic(NotificationBlock):
@@ -31,11 +46,22 @@ class SnsTopic(NotificationBlock):
 
     _block_type_name: ClassVar[str] = "SNS topic"
     _block_type_slug: ClassVar[str] = "sns-topic"
+    _description: ClassVar[str] = "Notifications to a topic of AWS's Simple Notification Service."
 
-    topic_arn: str = Field(pattern=r"^arn:aws[a-z-]*:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]+(\.fifo)?$")
+    topic_arn: str = Field(
+        pattern=r"^arn:aws[a-z-]*:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]+(\.fifo)?$",
+        description="The topic: arn:aws:sns:REGION:ACCOUNT:NAME.",
+    )
     endpoint_url: str | None = Field(default=None, description="Another endpoint than AWS's own, such as a VPC's.")
-    access_key_id: str | None = None
-    secret_access_key: SecretStr | None = None
+    access_key_id: str | None = Field(default=None, description="A key, where the machine has no role.")
+    secret_access_key: SecretStr | None = Field(default=None, description="The secret of that key.")
+
+    def check(self) -> None:
+        """Publish a message that says what it is. Raises ``LakeError``: one sentence, without the keys."""
+        try:
+            self.publish(PROBE, "weatherlake")
+        except NotificationError as error:
+            raise LakeError(f"{self.topic_arn}: {error.log}") from None
 
     async def notify(self, body: str, subject: str | None = None) -> None:
         """Publish. Raises ``NotificationError``, which holds no secret."""

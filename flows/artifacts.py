@@ -1,17 +1,38 @@
-"""What Prefect's UI shows of a phase: a progress artifact while it runs, a table when it is over."""
+"""What Prefect's UI shows of a run: a progress artifact while a phase runs, tables and pictures when it is over.
 
+Keys hold recipe and phase but no run, so that Prefect keeps a history of each.
+"""
+
+import base64
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from prefect import get_run_logger
-from prefect.artifacts import create_progress_artifact, create_table_artifact, update_progress_artifact
+from prefect.artifacts import (
+    create_image_artifact,
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
 
+from tasks.lake.errors import LakeError
+from tasks.lake.lake import Lake
 from tasks.lake.partition import Outcome, Status
 from tasks.report import Progress, Report
 
-from .show import watching
+from .show import took, watching
 
 _EVERY = 2.0
+_PICTURES = 4
+_PICTURE = 400 * 2**10
+"""Bytes of the largest picture that goes into Prefect's database; larger ones stay in the lake."""
+
+
+def key(*parts: str) -> str:
+    """A key of an artifact; Prefect's know no underscore."""
+    return "-".join(parts).replace("_", "-").lower()
 
 
 class FlowProgress(Progress):
@@ -30,7 +51,8 @@ class FlowProgress(Progress):
         self._total = total
         self._log.info("%s of %s: %d partition(s) to do", phase, self._recipe, total)
         if total:
-            self._id = create_progress_artifact(0.0, key=f"{phase}-progress", description=f"{self._recipe} {phase}")
+            said = f"{self._recipe} {phase}: {total} partition(s)"
+            self._id = create_progress_artifact(0.0, key=key(self._recipe, phase, "progress"), description=said)
         self._terminal.started(phase, total, total_bytes)
 
     def finished(self, outcome: Outcome) -> None:
@@ -57,6 +79,46 @@ def table(report: Report) -> None:
     problems = "".join(f"\n- {p}" for p in report.problems)
     create_table_artifact(
         table=rows,
-        key=f"{report.phase}-report",
-        description=f"{report.recipe} {report.phase}: {report.status} in {report.seconds:.1f} s{problems}",
+        key=key(report.recipe, report.phase, "report"),
+        description=f"{_which(report)} {report.phase}: {report.status} in {report.seconds:.1f} s, "
+        f"{took([report])}{problems}",
     )
+
+
+def pictures(lake: Lake, report: Report) -> None:
+    """The first pictures that a phase made, as artifacts that hold the bytes: the UI may not reach the lake."""
+    # (Those of a verdict are made where the verdict is.)
+    ours = () if report.phase == "validate" else report.outputs
+    made = [uri for uri in ours if uri.endswith((".png", ".svg"))]
+    for number, uri in enumerate(made[:_PICTURES], 1):
+        try:
+            meta = lake.objects.head(uri)
+            if meta is None or meta.size > _PICTURE:
+                continue
+            data = base64.b64encode(lake.objects.get(uri)).decode()
+        except LakeError:
+            # Exporters may write elsewhere than into the lake, too.
+            continue
+        kind = "svg+xml" if uri.endswith(".svg") else "png"
+        create_image_artifact(
+            f"data:image/{kind};base64,{data}", key=key(report.recipe, report.phase, "picture", str(number)),
+            description=uri,
+        )  # fmt: skip
+
+
+def summary(recipe: str, which: str, reports: Sequence[dict[str, Any]]) -> None:
+    """What a pipeline did, as a page: a line a phase, and where the results are."""
+    lines = [f"# {recipe} {which}", "", "| phase | status | done | skipped | seconds |", "|---|---|---:|---:|---:|"]
+    for report in reports:
+        counts = report["partitions"]
+        row = (report["phase"], report["status"], counts["done"], counts["skipped"], round(report["seconds"], 1))
+        lines.append("| " + " | ".join(map(str, row)) + " |")
+    outputs = [
+        uri for report in reports if report["phase"] in ("validate", "regrid", "export") for uri in report["outputs"]
+    ]
+    lines += ["", *(f"- `{uri}`" for uri in dict.fromkeys(outputs))]
+    create_markdown_artifact("\n".join(lines), key=key(recipe, "pipeline"), description=f"{recipe} {which}")
+
+
+def _which(report: Report) -> str:
+    return f"{report.recipe} {', '.join(report.scopes[:3])}{', ...' if len(report.scopes) > 3 else ''}".strip()

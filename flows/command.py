@@ -14,10 +14,11 @@ from tasks.lake import recipe as recipes
 from tasks.lake.errors import ExitCode, LakeError, UsageError, as_lake_error
 from tasks.lake.ledger import Select
 from tasks.lake.settings import parse_setting
+from tasks.plan import HANG
 from tasks.report import Progress, Report
 
 from . import runtime
-from .phase import DEFAULT_LAKE, PhaseFailed, Request, plan, run, wait_for
+from .phase import DEFAULT_LAKE, PhaseFailed, Request, plan, run, wait_for, worthwhile
 from .server import Server
 
 WHAT = {
@@ -92,10 +93,19 @@ def parser(name: str) -> argparse.ArgumentParser:
         metavar="NAME",
         default="local",
         help="local: a Dask cluster on this machine (default); none: threads of this process; "
-        "tcp://HOST:PORT: a running scheduler",
+        "tcp://HOST:PORT, tls://HOST:PORT: a running scheduler; FILE.yaml, BLOCK/NAME: a cluster for this run, "
+        "on ECS or EC2 (docs/clusters.md)",
     )
     where.add_argument(
         "--no-prefect", action="store_true", help="run without Prefect: starts at once, records only in the lake"
+    )
+    where.add_argument(
+        "--hang", metavar="MINUTES", type=float, default=HANG / 60,
+        help="a partition that takes longer, besides what its bytes take, hangs: its worker is replaced "
+        "(default: %(default).0f; not with --cluster none)",
+    )  # fmt: skip
+    where.add_argument(
+        "--performance-report", action="store_true", help="keep Dask's performance report of each phase in the lake"
     )
     made.add_argument("--json", action="store_true", help="print one JSON object, and nothing else, on standard output")
     return made
@@ -139,10 +149,14 @@ def _main(name: str, arguments: argparse.Namespace, extra: Extra | None = None) 
         parser(name).error("--start and --end do not go with --run or --latest")
     if arguments.start and arguments.days_back is not None:
         parser(name).error("--start does not go with --days-back")
+    if arguments.hang <= 0:
+        parser(name).error("--hang is a number of minutes above 0")
     request = Request(
-        recipe=arguments.recipe, run=arguments.run, start=arguments.start, end=arguments.end, latest=arguments.latest,
-        lake=arguments.lake, select=arguments.select, force=arguments.force, cluster=arguments.cluster,
+        recipe=arguments.recipe, run=arguments.run or "", start=arguments.start or "", end=arguments.end or "",
+        latest=arguments.latest, lake=arguments.lake, select=arguments.select, force=arguments.force,
+        cluster=arguments.cluster,
         settings=_settings(arguments), days_back=arguments.days_back, wait=arguments.wait,
+        hang=arguments.hang, performance_report=arguments.performance_report,
     )  # fmt: skip
     runtime.quiet()
     request.load()
@@ -211,7 +225,8 @@ def _idle(names: Sequence[str], request: Request, progress: Progress) -> list[Re
 
 def _without_prefect(names: Sequence[str], request: Request, progress: Progress) -> list[Report]:
     reports: list[Report] = []
-    with runtime.open_cluster(request.cluster) as place, runtime.executor(place, prefect=False) as executor:
+    most = worthwhile(request, names[0]) if len(names) == 1 else None
+    with runtime.open_cluster(request.cluster, most) as place, runtime.executor(place, prefect=False) as executor:
         progress.said(f"running without Prefect, on {place.description}")
         for phase in names:
             reports.append(run(request, phase, executor, progress))
@@ -229,6 +244,13 @@ def _with_prefect(name: str, request: Request, progress: Progress) -> list[Repor
     server.start()
     reports: list[Report] = []
     try:
+        if not runtime.is_here(request.cluster):
+            # Opened inside the flow run, whose id its tags carry; and it may be a block of the server.
+            with server.ready() as description:
+                progress.said(f"running with {description}, on {request.cluster}")
+                watch(progress)
+                _call(name, request, request.cluster, reports)
+            return reports
         with runtime.open_cluster(request.cluster) as place, ThreadPoolExecutor(1) as side:
             # The server takes longest to start; workers import meanwhile.
             warming = side.submit(runtime.warm_up, place)
@@ -309,7 +331,7 @@ def _take_away(reports: Sequence[Report], request: Request) -> None:
     """Where the results are, and the line of Python that opens them."""
     from tasks.lake.objects import locate
 
-    at = locate(request.lake)
+    at = locate(request.open().url)
     base = at.prefix if at.is_local else request.lake.split("?")[0].rstrip("/")
     by_phase = {r.phase: r for r in reports}
     cubes = [u for p in ("validate", "regrid") if p in by_phase for u in by_phase[p].outputs if u.startswith("cubes/")]

@@ -6,7 +6,6 @@ from typing import Any
 
 from tasks import kinds
 from tasks.lake.errors import ExitCode, LakeError, UsageError
-from tasks.lake.lake import Lake
 from tasks.lake.phase import Context
 from tasks.report import Progress
 
@@ -58,7 +57,7 @@ def decide(request: Request, decision: Decision, progress: Progress) -> None:
         raise UsageError(f"--release and --redrive are for forecast recipes; {recipe.name} is a {recipe.kind} recipe")
     from tasks.forecasts import redrive, release
 
-    context: Context[Any] = Context(Lake(request.lake), recipe)
+    context: Context[Any] = Context(request.open(), recipe)
     scopes = kinds.phase(recipe, "validate").scopes(context, request.window)
     if len(scopes) != 1:
         raise UsageError("a decision is about one run", expected="--run R", found=f"{len(scopes)} runs")

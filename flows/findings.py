@@ -13,15 +13,17 @@ from tasks.lake.errors import NotFound
 from tasks.lake.lake import Lake
 from tasks.lake.run_axis import FIELD_STATUS
 
+from .artifacts import key
+
 _ROWS = 200
 
 
 def artifacts(lake: Lake, recipe: str, scope: str, verdict: Verdict) -> None:
     """Make the artifacts of a run's verdict; keys are the same for every run, so Prefect keeps their history."""
-    # Prefect's keys know no underscore.
-    slug = recipe.replace("_", "-")
+    slug = key(recipe)
     base = f"{lake.url.split('?')[0].rstrip('/')}/verdicts/{recipe}/{scope}"
-    create_markdown_artifact(markdown(verdict, recipe, scope, f"{base}/report.html"), key=f"{slug}-verdict")
+    page = markdown(verdict, recipe, scope, f"{base}/report.html")
+    create_markdown_artifact(page, key=f"{slug}-verdict", description=f"{recipe} {scope}: {verdict.state}")
     rows = [
         {"variable": r.variable, "check": r.check, "score": round(r.counted, 4), "follows": str(r.action),
          "fields": r.faults, "finding": r.sentence}

@@ -55,7 +55,7 @@ def told(request: Request, report: Report) -> None:
 
     from .findings import artifacts
 
-    recipe, lake = request.load(), Lake(request.lake)
+    recipe, lake = request.load(), request.open()
     wanted = getattr(getattr(recipe, "checks", None), "notify", ())
     log = get_run_logger()
     for event in events(lake, recipe.name, report):

@@ -1,27 +1,37 @@
 """A phase as a flow runs it: the phase runner on a place, with what Prefect shows of it."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, time, timedelta
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from tasks import runner
+import tasks.plan
+from tasks import kinds, runner
 from tasks.executor import Executor
-from tasks.forecasts.runs import parse_run
-from tasks.lake import recipe as recipes
-from tasks.lake import secrets
-from tasks.lake.errors import ExitCode, LakeError, UsageError
-from tasks.lake.lake import Lake
-from tasks.lake.ledger import Select
-from tasks.lake.phase import Window
+from tasks.lake.errors import ExitCode, LakeError
 from tasks.lake.recipe import Recipe
-from tasks.plan import Options, Plan, plan_phase
+from tasks.plan import Plan, plan_phase
 from tasks.report import Progress, Report
 
-from .runtime import executor, open_cluster
+from .hooks import HOOKS
+from .pinned import pinned
+from .request import DEFAULT_LAKE, Request, flow_of
+from .runtime import executor, is_here, open_cluster
 
-DEFAULT_LAKE = "./lake"
+__all__ = [
+    "DEFAULT_LAKE",
+    "PhaseFailed",
+    "Request",
+    "in_flow",
+    "named",
+    "phase_flow",
+    "plan",
+    "reported",
+    "run",
+    "wait_for",
+]
+
+_WAIT = 60
+"""Seconds before the first further try of a phase; doubled before each after that, and up to half as much again."""
 
 
 class PhaseFailed(LakeError):
@@ -34,50 +44,9 @@ class PhaseFailed(LakeError):
         self.exit_code = report.exit_code
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What a flow was asked for, in the flow's own parameters."""
-
-    recipe: str
-    run: str | None = None
-    start: str | None = None
-    end: str | None = None
-    latest: bool = False
-    lake: str = DEFAULT_LAKE
-    select: str = Select.MISSING
-    force: bool = False
-    cluster: str = "local"
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    days_back: int | None = None
-    wait: float = 0.0
-
-    @property
-    def window(self) -> Window:
-        """The runs that are meant."""
-        start = _when(self.start, "T00") if self.start else None
-        if self.days_back is not None:
-            if self.days_back < 0 or self.run or self.start or self.latest:
-                raise UsageError("days back is a number of days from 0 on, in the place of a run or a start")
-            start = datetime.combine(datetime.now(UTC).date(), time.min, UTC) - timedelta(days=self.days_back)
-        return Window(
-            run=parse_run(self.run) if self.run else None,
-            start=start,
-            end=_when(self.end, "T23") if self.end else None,
-            latest=self.latest,
-        )
-
-    def load(self) -> Recipe:
-        """The recipe with its settings. Raises ``RecipeError``, ``UsageError``."""
-        return recipes.load(self.recipe, self.settings)
-
-    def options(self, flow_run_id: str | None = None) -> Options:
-        """How the phase is to be run."""
-        return Options(Select(self.select), self.force, flow_run_id)
-
-
 def plan(request: Request, name: str) -> Plan:
     """What a phase would do; runs nothing."""
-    return plan_phase(Lake(request.lake), request.load(), name, request.window, request.options())
+    return plan_phase(request.open(), request.load(), name, request.window, request.options())
 
 
 def run(
@@ -85,7 +54,7 @@ def run(
 ) -> Report:
     """Run a phase on an executor."""
     return runner.run_phase(
-        Lake(request.lake),
+        request.open(),
         request.load(),
         name,
         request.window,
@@ -95,63 +64,100 @@ def run(
     )
 
 
+def worthwhile(request: Request, name: str) -> int | None:
+    """How many workers a phase has use for, by its plan; None where no cluster is started for it."""
+    if is_here(request.cluster):
+        return None
+    selected = plan(request, name).selected
+    return tasks.plan.worthwhile(kinds.phase(request.load(), name), selected)
+
+
 def wait_for(request: Request, name: str, progress: Progress) -> None:
     """Wait, as long as the request says, for what is not complete yet at the provider; before a cluster is opened."""
     if request.wait:
-        runner.wait_for(Lake(request.lake), request.load(), name, request.window, request.wait * 60, progress)
+        runner.wait_for(request.open(), request.load(), name, request.window, request.wait * 60, progress)
 
 
 def in_flow(name: str, request: Request) -> dict[str, Any]:
-    """The body of a phase's flow: run it inside the current flow run. Raises ``PhaseFailed``."""
+    """The body of a phase's flow: run it inside the current flow run. Raises ``PhaseFailed``.
+
+    The phase is a task run of its own, so that Prefect can try it again: only what ended in passing, with jitter, and
+    with the cluster closed in between. What is done stays done; a further try does what is missing.
+    """
+    from prefect import task
+    from prefect.cache_policies import NO_CACHE
+    from prefect.tasks import exponential_backoff
+
+    again = task(
+        name="phase", task_run_name=f"{name} of {request.load().name}", cache_policy=NO_CACHE, persist_result=False,
+        retries=request.retries, retry_delay_seconds=exponential_backoff(_WAIT), retry_jitter_factor=0.5,
+        retry_condition_fn=_passing,
+    )(_attempt)  # fmt: skip
+    return again(name, pinned(request, name))
+
+
+def _attempt(name: str, request: Request) -> dict[str, Any]:
+    """One try of a phase inside a task run."""
     from prefect.runtime import flow_run
 
-    from tasks.batch import secret_of_block
+    from tasks.batch import know_blocks
 
-    from .artifacts import FlowProgress, table
+    from .artifacts import FlowProgress, pictures, table
     from .notify import told
 
     # A phase may need a secret before any batch: to list, to log in.
-    secrets.scheme("block", secret_of_block)
-    progress = FlowProgress(name, request.recipe)
+    know_blocks()
+    recipe = request.load()
+    progress = FlowProgress(name, recipe.name)
     wait_for(request, name, progress)
-    with open_cluster(request.cluster) as place, executor(place, prefect=True) as running:
+    most = worthwhile(request, name)
+    with (
+        _place_at(recipe, name),
+        open_cluster(request.cluster, most) as place,
+        executor(place, prefect=True) as running,
+    ):
         report = run(request, name, running, progress, flow_run.id)
     for tell in _listeners:
         tell(report)
     table(report)
+    pictures(request.open(), report)
     told(request, report)
     if report.exit_code is not ExitCode.DONE:
         raise PhaseFailed(report)
     return report.as_json()
 
 
+def limit_of(recipe: Recipe) -> str:
+    """Name of the global concurrency limit of a recipe's provider: how many phases may read from it at once."""
+    return f"weatherlake-{getattr(getattr(recipe, 'source', None), 'type', recipe.name)}"
+
+
+def _place_at(recipe: Recipe, phase: str) -> contextlib.AbstractContextManager[Any]:
+    """Wait for a place at the provider, in the phases that read from it, where the server has a limit for that."""
+    if phase not in ("ingest", "refine"):
+        return contextlib.nullcontext()
+    from prefect.concurrency.sync import concurrency
+
+    return concurrency(limit_of(recipe), occupy=1, strict=False)
+
+
+def _passing(task: Any, task_run: Any, state: Any) -> bool:
+    """Whether what ended a phase may be gone when it is tried again: the error says."""
+    del task, task_run
+    error = state.result(raise_on_failure=False)
+    return isinstance(error, LakeError) and error.exit_code is ExitCode.TRANSIENT
+
+
 def phase_flow(phase: str, description: str) -> Any:
-    """The Prefect flow of a phase. Its parameters are those of the command line (see `Request`).
+    """The Prefect flow of a phase; its parameters are those of a `Request`.
 
     A run of it returns the phase's report as JSON values, and raises `PhaseFailed` unless everything was done.
     """
-    from prefect import flow
 
-    def run_it(
-        recipe: str,
-        run: str | None = None,
-        start: str | None = None,
-        end: str | None = None,
-        latest: bool = False,
-        lake: str = DEFAULT_LAKE,
-        select: str = "missing",
-        force: bool = False,
-        cluster: str = "local",
-        settings: dict[str, Any] | None = None,
-        days_back: int | None = None,
-        wait: float = 0.0,
-    ) -> dict[str, Any]:
-        place = (lake, select, force, cluster, settings or {})
-        return in_flow(phase, Request(recipe, run, start, end, latest, *place, days_back, wait))
+    def body(request: Request) -> dict[str, Any]:
+        return in_flow(phase, request)
 
-    run_it.__name__ = run_it.__qualname__ = phase
-    run_it.__doc__ = description
-    return flow(name=phase, description=description, flow_run_name=named(phase), persist_result=False)(run_it)
+    return flow_of(phase, body, description, flow_run_name=named(phase), **HOOKS)
 
 
 def named(flow: str) -> Callable[[], str]:
@@ -160,28 +166,15 @@ def named(flow: str) -> Callable[[], str]:
     def name() -> str:
         from prefect.runtime import flow_run
 
-        given = flow_run.parameters
-        recipe = str(given["recipe"])
-        if given.get("start") or given.get("end"):
-            window = f"{given.get('start') or ''}..{given.get('end') or ''}"
-        elif given.get("days_back") is not None:
-            window = f"{given['days_back']} days back"
-        elif given.get("latest"):
-            window = "latest"
-        else:
-            window = str(given.get("run") or _default_run(recipe) or "latest")
+        request = Request.of(flow_run.parameters)
+        try:
+            recipe, window = request.load().name, request.which
+        except LakeError:
+            # The run itself will say what is wrong with its parameters.
+            recipe, window = request.recipe, request.run or "latest"
         return f"{recipe} {window} {flow}"
 
     return name
-
-
-def _default_run(recipe: str) -> str | None:
-    try:
-        runs = getattr(recipes.load(recipe), "runs", None)
-    except LakeError:
-        # The run itself will say what is wrong with its recipe.
-        return None
-    return getattr(runs, "default", None)
 
 
 _listeners: list[Callable[[Report], None]] = []
@@ -195,9 +188,3 @@ def reported(tell: Callable[[Report], None]) -> Iterator[None]:
         yield
     finally:
         _listeners.remove(tell)
-
-
-def _when(text: str, hour: str) -> datetime:
-    with contextlib.suppress(ValueError):
-        return datetime.combine(date.fromisoformat(text), datetime.strptime(hour, "T%H").time(), UTC)
-    return parse_run(text)

@@ -9,48 +9,42 @@ if __name__ == "__main__":
 
     raise SystemExit(main("pipeline"))
 
+from dataclasses import asdict, replace
 from typing import Any
-
-from prefect import flow
 
 from tasks.lake.recipe import PHASES
 
-from .artifacts import FlowProgress
+from .artifacts import FlowProgress, summary
 from .export import export
+from .hooks import HOOKS
 from .ingest import ingest
-from .phase import DEFAULT_LAKE, Request, named, wait_for
+from .phase import named, wait_for
+from .pinned import pinned
 from .refine import refine
 from .regrid import regrid
+from .request import Request, flow_of
 from .runtime import open_cluster
 from .validate import validate
 
 FLOWS = {f.name: f for f in (ingest, refine, validate, regrid, export)}
 
 
-@flow(name="pipeline", flow_run_name=named("pipeline"), persist_result=False)
-def pipeline(
-    recipe: str,
-    run: str | None = None,
-    start: str | None = None,
-    end: str | None = None,
-    latest: bool = False,
-    lake: str = DEFAULT_LAKE,
-    select: str = "missing",
-    force: bool = False,
-    cluster: str = "local",
-    settings: dict[str, Any] | None = None,
-    days_back: int | None = None,
-    wait: float = 0.0,
-) -> list[dict[str, Any]]:
+def _pipeline(request: Request) -> list[dict[str, Any]]:
     """Run the five phases of a recipe, each as a flow of its own, on one cluster.
 
     Returns the reports of the phases as JSON values; a phase that is not all done ends the pipeline with
     `PhaseFailed`. What is done is not done again: started anew, the pipeline goes on where it ended.
     """
-    request = Request(recipe, run, start, end, latest, lake, settings=settings or {}, days_back=days_back, wait=wait)
-    wait_for(request, PHASES[0], FlowProgress("pipeline", recipe))
-    with open_cluster(cluster) as place:
-        where = place.address or "none"
-        arguments = {"run": run, "start": start, "end": end, "latest": latest, "lake": lake, "select": select}
-        arguments |= {"force": force, "settings": settings, "days_back": days_back}
-        return [FLOWS[name](recipe, **arguments, cluster=where) for name in PHASES]
+    request = pinned(request, PHASES[0])
+    wait_for(request, PHASES[0], FlowProgress("pipeline", request.load().name))
+    with open_cluster(request.cluster) as place:
+        here = replace(request, cluster=place.address or "none", wait=0.0)
+        reports = [FLOWS[name](**asdict(here)) for name in PHASES]
+    summary(reports[0]["recipe"], request.which, reports)
+    return reports
+
+
+pipeline = flow_of(
+    "pipeline", _pipeline, "All five phases of a recipe, one after the other, on one cluster.",
+    flow_run_name=named("pipeline"), **HOOKS,
+)  # fmt: skip

@@ -2,18 +2,21 @@
 
 import contextlib
 import os
+import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from tasks.executor import Executor, Handle, Threads
-from tasks.lake.errors import LakeError, Unreachable, UsageError
-from tasks.work import Job, work
+from blocks.clusters.interrupts import ended_by_sigterm
+from blocks.clusters.local import Local
+from blocks.clusters.local import cores as slots_here
+from blocks.clusters.protocol import Cluster, Place, build, from_file, owner
+from tasks.executor import DaskExecutor, Executor, Terms, Threads
+from tasks.lake.errors import LakeError, UsageError
 
 CLUSTERS = ("local", "none")
-"""Names that ``--cluster`` takes, besides the address of a Dask scheduler (``tcp://``, ``tls://``)."""
-
-_HEALTH_TIMEOUT = 5
+"""Names that ``--cluster`` takes, besides the address of a Dask scheduler (``tcp://``, ``tls://``), a YAML file with a
+cluster's settings, and a saved block (``fargate-cluster/NAME``)."""
 
 
 def quiet() -> None:
@@ -32,96 +35,101 @@ def quiet() -> None:
         os.environ.setdefault(name, value)
 
 
-def slots_here() -> int:
-    """How many batches this machine works on at once: a core each."""
-    return max(1, len(os.sched_getaffinity(0)))
-
-
 # -- clusters ------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where batches run: the address of a Dask scheduler, or None for threads of this process."""
-
-    address: str | None
-    slots: int
-    description: str
+def is_here(name: str) -> bool:
+    """Whether a cluster can be opened before there is a flow run: it needs no Prefect, and is nobody's on AWS."""
+    return name in CLUSTERS or name.startswith(_ADDRESSES)
 
 
 @contextlib.contextmanager
-def open_cluster(name: str) -> Iterator[Place]:
-    """Open what ``--cluster`` names and close it whatever happens. Raises ``UsageError``, ``Unreachable``."""
+def open_cluster(name: str, most: int | None = None) -> Iterator[Place]:
+    """Open what ``--cluster`` names and close it whatever happens. Raises ``UsageError``, ``Unreachable``.
+
+    A cluster that is started for this has at most ``most`` workers, however many its settings name.
+
+    A cluster that this process has opened already is used by its address and left open: so the phases of a pipeline
+    run on one cluster, and the keys to it never leave the process.
+    """
     if name == "none":
         yield Place(None, slots_here(), "threads of this process")
-    elif name == "local":
-        with _local_cluster() as place:
-            yield place
-    elif name.startswith(("tcp://", "tls://")):
-        yield _existing(name)
+    elif name in _opened:
+        yield _opened[name]
     else:
-        raise UsageError(
-            f"there is no cluster {name!r}",
-            expected=f"one of {', '.join(CLUSTERS)} or tcp://HOST:PORT",
-            found=repr(name),
-        )
+        cluster = _no_larger(_named(name), most)
+        with ended_by_sigterm(), cluster.opened(_flow_run()) as place:
+            assert place.address is not None
+            if not isinstance(cluster, Local):
+                _prepare(place)
+            _opened[place.address] = place
+            try:
+                yield place
+            finally:
+                del _opened[place.address]
 
 
-@contextlib.contextmanager
-def _local_cluster() -> Iterator[Place]:
-    import dask
-    from distributed import LocalCluster
-
-    workers = slots_here()
-    # A partition that keeps killing its worker is found out after one try here: the phase runner, which
-    # knows what the ledger says, decides on further ones.
-    settings = {"distributed.scheduler.allowed-failures": 1, "distributed.comm.timeouts.connect": "30s"}
-    with dask.config.set(settings), LocalCluster(
-        n_workers=workers, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0", silence_logs=50,
-    ) as cluster:  # fmt: skip
-        yield Place(cluster.scheduler_address, workers, f"a local Dask cluster of {workers} workers")
+_ADDRESSES = ("tcp://", "tls://")
+_opened: dict[str, Place] = {}
+"""Clusters that this process has opened, by address."""
 
 
-def _existing(address: str) -> Place:
+def _named(name: str) -> Cluster:
+    """The cluster that a name means. Raises ``UsageError``."""
+    if name == "local":
+        return Local()
+    if name.startswith(_ADDRESSES):
+        return build({"type": "existing", "address": name}, name)
+    if name.endswith((".yaml", ".yml")):
+        return from_file(Path(name))
+    if "/" in name:
+        from blocks.cluster_blocks import saved
+
+        return saved(name)
+    raise UsageError(
+        f"there is no cluster {name!r}",
+        expected=f"one of {', '.join(CLUSTERS)}, tcp://HOST:PORT, a YAML file or BLOCK/NAME",
+        found=repr(name),
+    )
+
+
+def _no_larger(cluster: Cluster, most: int | None) -> Cluster:
+    """The cluster with no more workers than there is use for."""
+    workers = getattr(cluster, "workers", None)
+    if most is None or workers is None or workers <= most:
+        return cluster
+    return cluster.model_copy(update={"workers": most})
+
+
+def _flow_run() -> str:
+    """Who opens a cluster: the flow run, or else this process."""
+    if "prefect" in sys.modules:
+        from prefect.runtime import flow_run
+
+        if flow_run.id:
+            return str(flow_run.id)
+    return owner()
+
+
+def _prepare(place: Place) -> None:
+    """Have the cluster run this code, with the versions of this machine. Raises ``UsageError``, ``LakeError``."""
+    from tasks.code import prepare_cluster
+
+    with connect(place) as client:
+        prepare_cluster(client)
+
+
+def connect(place: Place) -> Any:
+    """A Dask client of a place that has an address. It is no default client: Prefect would take it for its own."""
     from distributed import Client
 
-    try:
-        with Client(address, timeout=_HEALTH_TIMEOUT, set_as_default=False) as client:
-            workers = sum(w["nthreads"] for w in client.scheduler_info(n_workers=-1)["workers"].values())
-    except OSError as error:
-        raise Unreachable(f"no Dask scheduler answers at {address} ({type(error).__name__})") from None
-    return Place(address, max(1, workers), f"the Dask cluster at {address}")
-
-
-class DaskExecutor:
-    """Batches on a Dask scheduler without Prefect."""
-
-    def __init__(self, place: Place) -> None:
-        from distributed import Client
-
-        self.slots = place.slots
-        self._client: Any = Client(place.address, set_as_default=False)
-
-    def submit(self, job: Job) -> Handle:
-        """Start a batch."""
-        return self._client.submit(work, job, pure=False)
-
-    def result(self, handle: Any) -> Any:
-        """Outcomes of a batch that is over; raises what the worker died of."""
-        return handle.result(timeout=30)
-
-    def usable(self) -> str | None:
-        """Whether the scheduler still answers."""
-        return None if self._client.status in ("running", "connecting") else "the Dask scheduler is gone"
-
-    def close(self) -> None:
-        """Leave the scheduler; what it still works on is cancelled."""
-        self._client.close()
+    return Client(place.address, security=place.security, set_as_default=False)
 
 
 @contextlib.contextmanager
 def executor(place: Place, *, prefect: bool) -> Iterator[Executor]:
     """An executor for a place; with Prefect (inside a flow run) every batch is a task run."""
+    terms = Terms(place.workers, place.price_hour, place.dashboard)
     if prefect:
         from prefect.task_runners import ThreadPoolTaskRunner
 
@@ -132,11 +140,11 @@ def executor(place: Place, *, prefect: bool) -> Iterator[Executor]:
         else:
             from prefect_dask import DaskTaskRunner
 
-            runner = DaskTaskRunner(address=place.address)
-        with PrefectExecutor(runner, place.slots) as running:
+            runner = DaskTaskRunner(address=place.address, client_kwargs={"security": place.security})
+        with PrefectExecutor(runner, place.slots, terms) as running:
             yield running
         return
-    plain = Threads(place.slots) if place.address is None else DaskExecutor(place)
+    plain = Threads(place.slots, terms) if place.address is None else DaskExecutor(connect(place), place.slots, terms)
     try:
         yield plain
     finally:
@@ -163,15 +171,16 @@ _HEAVY = (
 def warm_up(place: Place) -> None:
     """Have this process and the workers import what they will need, while there is something else to wait for."""
     if place.address is not None:
-        from distributed import Client
-
-        with contextlib.suppress(OSError, LakeError), Client(place.address, set_as_default=False) as client:
+        with contextlib.suppress(OSError, LakeError), connect(place) as client:
             client.run(_import_all)
     _import_all()
 
 
 def _import_all() -> None:
+    import gc
     import importlib
 
     for name in _HEAVY:
         importlib.import_module(name)
+    # What is there now stays: the collector need not look through a million objects of libraries again and again.
+    gc.freeze()

@@ -60,7 +60,7 @@ class Terminal(Progress):
             self._bar = None
 
 
-def _wide() -> Console:
+def wide() -> Console:
     """Standard output, as wide as tables need where no terminal says otherwise."""
     console = Console(file=sys.stdout)
     return console if console.is_terminal else Console(file=sys.stdout, width=120)
@@ -83,16 +83,28 @@ def summary(reports: Sequence[Report]) -> None:
     for report in reports:
         counts = [str(report.partitions[n]) for n in ("planned", "skipped", "done", "failed", "lost", "rejected")]
         table.add_row(report.phase, report.status, *counts, f"{report.seconds:.1f}")
-    console = _wide()
+    console = wide()
     console.print(table)
+    console.print(took(reports), highlight=False)
     for report in reports:
+        if report.performance:
+            console.print(f"{report.phase}: Dask's performance report is {report.performance}", highlight=False)
         for problem in report.problems:
             console.print(f"{report.phase}: {problem}", highlight=False, markup=False, soft_wrap=True)
 
 
+def took(reports: Sequence[Report]) -> str:
+    """What reports cost together, in a sentence."""
+    costs = [r.cost for r in reports]
+    usd = [c.usd for c in costs if c.usd is not None]
+    money = f"about {sum(usd):.2f} USD" if len(usd) == len(costs) else "at a price nobody knows"
+    hours = sum(c.worker_hours for c in costs)
+    return f"{hours:.3g} worker-hours, {size(sum(c.bytes for c in costs))} moved, {money}"
+
+
 def plan_table(plans: Iterable[Plan]) -> None:
     """What would run, per phase and partition, on standard output."""
-    console = _wide()
+    console = wide()
     for plan in plans:
         table = Table(
             title=f"{plan.phase}: {len(plan.selected)} of {len(plan.rows)} partition(s) would run", title_justify="left"

@@ -10,43 +10,40 @@ if __name__ == "__main__":
 
     raise SystemExit(main("validate", extra=Decide()))
 
-from typing import Any
+from typing import Annotated, Any
 
-from prefect import flow
+from typing_extensions import Doc
 
 from .artifacts import FlowProgress
 from .decide import Decision, decide
-from .phase import DEFAULT_LAKE, Request, in_flow, named
+from .hooks import HOOKS
+from .phase import in_flow, named
+from .request import Request, flow_of, parameter
+
+_DECISION = (
+    parameter(
+        "release",
+        Annotated[list[str], Doc("Cells of one run to use all the same: tp/024-m01, a variable, or all.")],
+        [],
+    ),
+    parameter("by", Annotated[str, Doc("Who releases them.")], ""),
+    parameter("why", Annotated[str, Doc("Why; both are kept with the verdict.")], ""),
+    parameter(
+        "redrive", Annotated[bool, Doc("Fetch quarantined cells again, from a mirror when there is one.")], False
+    ),
+)
 
 
-def _validate(
-    recipe: str,
-    run: str | None = None,
-    start: str | None = None,
-    end: str | None = None,
-    latest: bool = False,
-    lake: str = DEFAULT_LAKE,
-    select: str = "missing",
-    force: bool = False,
-    cluster: str = "local",
-    settings: dict[str, Any] | None = None,
-    days_back: int | None = None,
-    wait: float = 0.0,
-    release: list[str] | None = None,
-    by: str = "",
-    why: str = "",
-    redrive: bool = False,
-) -> dict[str, Any]:
-    """Validate: check the run's branch, give a verdict, publish what may be published.
-
-    ``release`` names cells of one run that ``by`` wants used all the same, and ``why``; ``redrive`` has its quarantined
-    cells fetched again.
-    """
-    place = (lake, select, force, cluster, settings or {})
-    request = Request(recipe, run, start, end, latest, *place, days_back, wait)
-    decide(request, Decision(tuple(release or ()), by, why, redrive), FlowProgress("validate", recipe))
+def _validate(request: Request, release: list[str], by: str, why: str, redrive: bool) -> dict[str, Any]:
+    decide(request, Decision(tuple(release), by, why, redrive), FlowProgress("validate", request.load().name))
     return in_flow("validate", request)
 
 
-_validate.__name__ = _validate.__qualname__ = "validate"
-validate: Any = flow(name="validate", flow_run_name=named("validate"), persist_result=False)(_validate)
+validate = flow_of(
+    "validate",
+    _validate,
+    "Check the run's branch, give a verdict, publish what may be published.",
+    _DECISION,
+    flow_run_name=named("validate"),
+    **HOOKS,
+)

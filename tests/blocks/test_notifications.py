@@ -12,6 +12,7 @@ from prefect.blocks.abstract import NotificationError
 from pydantic import SecretStr, ValidationError
 
 from blocks.notifications import AppriseTarget, SnsTopic
+from tasks.lake.errors import LakeError
 
 # Apprise asks for a module that Python 3.13 has no more.
 pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
@@ -97,3 +98,16 @@ def test_a_target_that_does_not_answer_is_an_error() -> None:
     block = AppriseTarget(url=SecretStr("json://127.0.0.1:9/hook"))
     with block.raise_on_failure(), pytest.raises(NotificationError):
         block.notify("x", "y")
+
+
+def test_blocks_say_whether_somebody_can_be_told(aws: str, inbox: tuple[str, list[bytes]]) -> None:
+    place, got = inbox
+    AppriseTarget(url=SecretStr(f"json://user:very-secret@{place}/hook")).check()
+    assert b"This is a test" in got[-1]
+    with pytest.raises(LakeError, match=r"^the json target takes no message$"):
+        AppriseTarget(url=SecretStr("json://user:very-secret@127.0.0.1:9/hook")).check()
+    arn = boto3.client("sns", region_name="eu-west-1", endpoint_url=aws, **KEYS).create_topic(Name="seen")["TopicArn"]
+    keys = {"access_key_id": "testing", "secret_access_key": SecretStr("very-secret"), "endpoint_url": aws}
+    SnsTopic.model_validate({"topic_arn": arn, **keys}).check()
+    with pytest.raises(LakeError, match=r"nobody: SNS refuses the message \(NotFound\)$"):
+        SnsTopic.model_validate({"topic_arn": "arn:aws:sns:eu-west-1:123456789012:nobody", **keys}).check()

@@ -57,7 +57,7 @@ def test_a_temporary_server_records_everything_and_ends(demo: Path, tmp_path: Pa
     assert {name.split()[0] for name, _ in tasks if " " in name} == set(phases[1:])
     assert {state for _, state in tasks} == {"COMPLETED"}
     assert logs > 0
-    assert {f"{p}-report" for p in phases[1:]} <= artifacts
+    assert {f"demo-{p}-report" for p in phases[1:]} | {"demo-pipeline"} <= artifacts
 
 
 @pytest.mark.fault
