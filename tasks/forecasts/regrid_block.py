@@ -8,12 +8,12 @@ from itertools import product as combinations
 
 import numpy as np
 
+from ..checks.conversion import conversion
 from ..grids.apply import apply
 from ..grids.vectors import earth_relative
 from ..grids.weights import Weights
 from ..lake.errors import UsageError
 from . import derived
-from .conversion import conversion
 from .deaccumulate import Span, gains, take_apart
 from .ensemble import statistics
 from .postcheck import Tally

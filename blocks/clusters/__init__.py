@@ -1,0 +1,1 @@
+"""Dask clusters that live as long as a run: one file each, one protocol (see `protocol`)."""
