@@ -9,7 +9,7 @@ import sys
 
 MODULES = (
     "flows.pipeline", "flows.backfill", "flows.watch", "flows.maintain", "tasks.batch", "blocks.storage",
-    "blocks.cluster_blocks", "prefect_aws", "dask_cloudprovider.aws", "icechunk", "eccodes",
+    "blocks.cluster_blocks", "deployments.api", "prefect_aws", "dask_cloudprovider.aws", "icechunk", "eccodes",
 )  # fmt: skip
 """What flow runs, schedulers and workers import."""
 

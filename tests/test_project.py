@@ -132,6 +132,10 @@ def test_ci_runs_the_test_command_of_the_readme() -> None:
     assert TEST_COMMAND in (ROOT / ".ci" / "run").read_text()
 
 
+WORDS = {"flows.template": ("mine",)}
+"""Words after a command that are no recipe of ours: somebody's own recipe."""
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda p: str(p.relative_to(ROOT)))
 def test_documented_commands_exist(document: Path) -> None:
     for command in commands(document.read_text()):
@@ -139,7 +143,7 @@ def test_documented_commands_exist(document: Path) -> None:
             assert (ROOT / script[1]).stat().st_mode & 0o100, command
         for module, recipe in re.findall(r"python -m (flows\.\w+)(?: ([a-z][\w-]*))?", command):
             assert (ROOT / f"{module.replace('.', '/')}.py").is_file(), command
-            assert not recipe or recipe in recipes.names(), command
+            assert not recipe or recipe in recipes.names() or recipe in WORDS.get(module, ()), command
 
 
 def test_git_ignores_no_source_file() -> None:

@@ -114,7 +114,18 @@ class Refine(Phase[ForecastRecipe]):
         cube = refined_cube(context, structure)
         with self._slabs.of(block.shape) as values:
             fields = values.reshape(len(steps), -1, *grid.shape)
-            slab.fill(fields, rows, Archive(context), place, order, block.kept_bits, damage, checked, decoders)
+            slab.fill(
+                fields,
+                rows,
+                Archive(context),
+                place,
+                template.grid.shape,
+                order,
+                block.kept_bits,
+                damage,
+                checked,
+                decoders,
+            )
             _refuse_unfit(values, block)
             with cube.fork(scope) as fork:
                 fork.group[block.variable.name][(slice(index, index + 1), *block.where)] = values[None]

@@ -71,11 +71,12 @@ class Slabs:
 
 
 def fill(
-    fields: np.ndarray, rows: pa.Table, archive: Archive, place: Place, order: Order, bits: int | None,
-    damage: Collector, use: Callable[[Mapping[str, Any], bytes], bytes], decoders: Decoders,
+    fields: np.ndarray, rows: pa.Table, archive: Archive, place: Place, shape: tuple[int, ...], order: Order,
+    bits: int | None, damage: Collector, use: Callable[[Mapping[str, Any], bytes], bytes], decoders: Decoders,
 ) -> None:  # fmt: skip
     """Fill ``fields``, float32 (lead_time, level, *grid), from the messages of a manifest; NaN where it has no row.
 
+    ``shape`` is that of the source's grid, which ``order`` brings to the block's.
     ``use`` checks a message and hands back what ``decoders`` are to decode; ``bits`` of the mantissa are kept.
     What cannot be read is on record in ``damage`` and NaN where the recipe says so; otherwise the first such error is
     raised, and whatever may pass (the network) in any case.
@@ -96,7 +97,7 @@ def fill(
 
         def into(data: bytes) -> None:
             where = f"{row['url']} at {row['offset']}"
-            _decoded(decoders, use(row, data), row["sub"], order, target, where)
+            _decoded(decoders, use(row, data), row["sub"], shape, order, target, where)
             if bits is not None:
                 keep_bits(target, bits)
 
@@ -127,11 +128,20 @@ def fill(
     _through(fetch(read, wanted), several)
 
 
-def _decoded(decoders: Decoders, message: bytes, sub: int, order: Order, target: np.ndarray, where: str) -> None:
+def _decoded(
+    decoders: Decoders, message: bytes, sub: int, shape: tuple[int, ...], order: Order, target: np.ndarray, where: str
+) -> None:
     if order.keeps:
         decoders.decode(message, sub, target, where)
-    else:
-        target[...] = order(decoders.decode(message, sub, where=where))
+        return
+    # Into a field of the source's shape, which refuses another grid: cut out of that, a part might fit by chance.
+    whole = getattr(_scratch, "whole", None)
+    if whole is None or whole.shape != shape:
+        whole = _scratch.whole = np.empty(shape, np.float32)
+    target[...] = order(decoders.decode(message, sub, whole, where))
+
+
+_scratch = threading.local()
 
 
 def _through(found: Iterable[tuple[Part, memoryview]], work: Callable[[Part, memoryview], None]) -> None:

@@ -97,7 +97,11 @@ class Namespaces:
     def close(self) -> None:
         for space in self._made.values():
             _ip("netns", "delete", space)
-        _ip("link", "delete", self._name)
+        # Ends of links that were not in a namespace yet when a start was interrupted go with their bridge, or here.
+        found = subprocess.run(["ip", "-o", "link"], capture_output=True, text=True, check=True).stdout.splitlines()
+        for name in (line.split(": ")[1].split("@")[0] for line in found):
+            if name == self._name or name.startswith(f"{self._name}h"):
+                subprocess.run(["ip", "link", "delete", name], capture_output=True, check=False)
 
     @staticmethod
     def lacking() -> str | None:

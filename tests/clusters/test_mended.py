@@ -125,6 +125,7 @@ def small_fargate(**more: Any) -> Any:
     return build(SMALL["fargate"] | {"start_minutes": 0.5} | more, "fargate")
 
 
+@pytest.mark.slow
 def test_a_task_that_fails_to_start_says_why(aws: Aws):
     aws.broken = "scheduler"
     with fails("scheduler did not start: Essential container in task exited"), small_fargate().opened("run"):
@@ -138,6 +139,7 @@ def test_what_cannot_pass_is_raised_at_once(aws: Aws):
     assert len(aws.run_task) == 1
 
 
+@pytest.mark.slow
 def test_what_passes_is_waited_for(aws: Aws):
     aws.refusals["run_task"] = ["BlockedException"] * 2
     aws.broken = "scheduler"
@@ -146,6 +148,7 @@ def test_what_passes_is_waited_for(aws: Aws):
     assert len(aws.run_task) == 3
 
 
+@pytest.mark.slow
 def test_what_does_not_pass_in_time_is_for_later(aws: Aws, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(ecs.MendedTask, "RETRY", 0.0)
     aws.refusals["run_task"] = ["BlockedException"] * 9

@@ -175,3 +175,20 @@ def test_a_narrowed_selection_is_the_same_as_one_written_out(tmp_path: Path) -> 
     written = parsed(variables=[v | {"levels": [500]} for v in variables("t")])
     assert narrowed.digest == written.digest
     assert ForecastRecipe.model_validate(narrowed.model_dump(mode="json")).digest == written.digest
+
+
+def test_a_message_on_another_grid_is_no_part_of_a_box(tmp_path: Path) -> None:
+    run = Run()
+    other = run["t2m/003-m01"]
+    # Twice the columns: the rows and columns of the box are there, and are other places.
+    other.values = np.repeat(other.values, 2, axis=1)
+    other.header |= {
+        "Ni": 2 * COLUMNS,
+        "iDirectionIncrementInDegrees": 3.75,
+        "longitudeOfLastGridPointInDegrees": 356.25,
+    }
+    run.write(tmp_path / "archive")
+    part = place(tmp_path / "lake", tmp_path / "archive", only=["t2m"], bbox=[10, 30, 60, 70])
+    _, report = part("ingest", "refine")
+    assert report.exit_code is ExitCode.FAILED
+    assert any("on another grid" in p for p in report.problems), report.problems

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tasks.lake import errors, ledger
 from tasks.lake.errors import (
     AccessError,
+    Changed,
     ConflictError,
     CorruptInput,
     ErrorClass,
@@ -64,7 +65,7 @@ def test_what_was_expected_and_found_is_said(message: str, expected: object, fou
 
 def test_who_may_try_again() -> None:
     again = {k for k in KINDS if k.error_class in (ErrorClass.TRANSIENT, ErrorClass.QUOTA)}
-    assert again == {TransientError, NotThereYet, Unreachable, Overloaded, ConflictError, QuotaError}
+    assert again == {TransientError, NotThereYet, Unreachable, Overloaded, ConflictError, Changed, QuotaError}
     assert {k for k in KINDS if k.exit_code is ExitCode.TRANSIENT} == again
     assert {k for k in KINDS if k.exit_code is ExitCode.USAGE} == {UsageError, RecipeError}
     assert ResourceError.error_class is ErrorClass.RESOURCE

@@ -352,7 +352,10 @@ def test_urls(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("s3://b/p?regoin=x", "unknown option regoin; known are: anonymous, endpoint, region"),
+        (
+            "s3://b/p?regoin=x",
+            "unknown option regoin; known are: anonymous, credentials, endpoint, region, storage_class",
+        ),
         ("s3:///p", "names no bucket"),
         ("gs://b/p", "not gs://"),
     ],

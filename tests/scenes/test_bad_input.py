@@ -166,10 +166,10 @@ def test_a_scene_without_data_is_held_back(tmp_path: Path) -> None:
 def test_a_metadata_document_that_the_validators_refuse_makes_no_store(
     product: eopf.Product, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tasks.scenes import conventions
+    from tasks.grids import geozarr
 
     lake = tmp_path / "lake"
-    monkeypatch.setattr(conventions, "_crs", lambda georef: {"proj:code": "no code"})
+    monkeypatch.setattr(geozarr, "crs_attributes", lambda georef: {"proj:code": "no code"})
     settings = {"source__items": [str(product.item)], "select__groups": [R60], "outputs__tar": False}
     report = run(lake, **settings)["export"]
     assert report.exit_code == 1
