@@ -27,7 +27,7 @@ CollectionId = Annotated[str, Path(max_length=140, description="Id of a collecti
 Coords = Annotated[
     str,
     Query(
-        max_length=20_000, description="Well-known text, longitude first, degrees.",
+        max_length=12_000, pattern=r"^[A-Za-z0-9 ().,+-]*$", description="Well-known text, longitude first, degrees.",
         examples=["POINT(5.2 52.1)", "POLYGON((4 51,6 51,6 53,4 51))"],
     ),
 ]  # fmt: skip
@@ -36,7 +36,7 @@ Bbox = Annotated[
     Query(max_length=200, description="west,south,east,north in degrees; six with levels.", examples=["4,51,7,53"]),
 ]
 Names = Annotated[
-    str | None, Query(alias="parameter-name", max_length=4_000, description="Variables, by commas; all when absent.")
+    str | None, Query(alias="parameter-name", max_length=2_000, description="Variables, by commas; all when absent.")
 ]
 Times = Annotated[str | None, Query(max_length=80, description="A valid time, or an interval: from/to, ../to, from/..")]
 Levels = Annotated[str | None, Query(max_length=400, description="A level, a list (a,b) or a range (a/b).")]
