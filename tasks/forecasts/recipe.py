@@ -11,6 +11,7 @@ from ..exports.exporter import Exporter, exporters
 from ..lake.recipe import Name, Recipe
 from ..lake.registry import Strict
 from ..lake.retention import Retention
+from .narrowing import narrowed
 from .products import AnyProduct, RegridConfig, Statistics, TargetGrid, refuse_products
 from .selection import Select
 from .sources.source import sources
@@ -120,6 +121,11 @@ class ForecastRecipe(Recipe):
             else:
                 others.append(export)
         return {k: v for k, v in value.items() if k != "archive"} | {"exports": [*others, entry | fields]}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _narrowed(cls, value: Any) -> Any:
+        return narrowed(value) if isinstance(value, dict) else value
 
     @model_validator(mode="after")
     def _consistent(self) -> "ForecastRecipe":

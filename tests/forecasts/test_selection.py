@@ -16,6 +16,7 @@ from tasks.forecasts.selection import Select, spread
 from tasks.forecasts.template import load, refined_cube
 from tasks.grids.grid import Grid
 from tasks.grids.order import Order
+from tasks.lake import recipe as recipes
 from tasks.lake.errors import ExitCode, UsageError
 from tasks.lake.phase import Context
 
@@ -192,3 +193,22 @@ def test_a_message_on_another_grid_is_no_part_of_a_box(tmp_path: Path) -> None:
     _, report = part("ingest", "refine")
     assert report.exit_code is ExitCode.FAILED
     assert any("on another grid" in p for p in report.problems), report.problems
+
+
+def test_what_is_made_of_other_variables_goes_with_them() -> None:
+    whole = recipes.load("demo")
+    assert isinstance(whole, ForecastRecipe)
+    recipe = recipes.load("demo", {"select.only": ["t2m", "tp"]})
+    assert isinstance(recipe, ForecastRecipe)
+    assert [v.name for v in recipe.select.variables] == ["t2m", "tp"]
+    assert {p.name for p in recipe.products} == {"tp_rate", "tp_12h"}
+    assert [row.of for row in recipe.statistics] == [("t2m",), ("tp_12h",)]
+    kept = {e.name: e for e in recipe.exports}
+    assert kept["points"].variables == ("t2m", "tp")  # type: ignore[attr-defined]
+    assert kept["netcdf"].variables == ("t2m",)  # type: ignore[attr-defined]
+    assert "map" in kept
+    wind = recipes.load("demo", {"select.only": ["u10", "v10"]})
+    assert isinstance(wind, ForecastRecipe)
+    assert {p.name for p in wind.products} == {"ws10", "wd10"}
+    assert "map" not in {e.name for e in wind.exports}
+    assert [g.name for g in wind.grids] == [g.name for g in whole.grids]
