@@ -12,6 +12,7 @@ from tasks.lake.errors import ExitCode, LakeError
 from tasks.lake.lake import open_lake
 from tasks.report import Progress
 
+from .lakes import url_of
 from .request import DEFAULT_LAKE, Request
 
 FLAG = "--list"
@@ -45,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """List; the exit code."""
     arguments = parser().parse_args(argv)
     try:
-        lake = open_lake(arguments.lake)
+        lake = open_lake(url_of(arguments.lake))
         found = [_entry(item) for item in catalogue.items(lake, arguments.recipe)]
         _print(lake.url.split("?")[0], found, arguments)
     except BrokenPipeError:

@@ -12,6 +12,7 @@ from tasks.lake.lake import Lake
 from tasks.lake.objects import Objects
 from tasks.lake.phase import Context
 
+from .lakes import url_of
 from .phase import DEFAULT_LAKE
 
 _EXIT_CODES = """\
@@ -72,7 +73,7 @@ def _import(arguments: argparse.Namespace) -> int:
     recipe = recipes.load(arguments.recipe)
     if not isinstance(recipe, ForecastRecipe):
         raise UsageError(f"{arguments.recipe} is a {recipe.kind} recipe; references are of forecasts")
-    context = Context(Lake(arguments.lake), recipe)
+    context = Context(Lake(url_of(arguments.lake)), recipe)
     table, report = load_published(arguments.file, context, arguments.run, arguments.member)
     head, _, query = arguments.out.partition("?")
     folder, _, name = head.rpartition("/")

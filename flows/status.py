@@ -13,6 +13,7 @@ from tasks.lake.lake import Lake, open_lake
 from tasks.lake.ledger import Record, by_status, lease_over, utcnow
 from tasks.lake.partition import Status
 
+from .lakes import url_of
 from .phase import DEFAULT_LAKE
 
 
@@ -95,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     try:
         name = recipes.load(arguments.recipe).name
-        records = read(open_lake(arguments.lake), name, arguments.run, arguments.phase)
+        records = read(open_lake(url_of(arguments.lake)), name, arguments.run, arguments.phase)
     except LakeError as error:
         if arguments.json:
             print(orjson.dumps({"recipe": arguments.recipe, "error": str(error)}).decode())

@@ -59,10 +59,12 @@ def _done(arguments: argparse.Namespace) -> tuple[list[str], list[str]]:
     from tasks.lake.lake import open_lake
     from tasks.lake.phase import Context
 
+    from .lakes import url_of
+
     recipe = recipes.load(arguments.recipe)
     if not isinstance(recipe, ForecastRecipe):
         raise UsageError(f"{recipe.name} is no forecast: only their cubes have templates")
-    template = load(Context(open_lake(arguments.lake), recipe)) if arguments.lake else metadata.learnt(recipe)
+    template = load(Context(open_lake(url_of(arguments.lake)), recipe)) if arguments.lake else metadata.learnt(recipe)
     try:
         lines = metadata.differences(template, recipe)
     except NotFound:
