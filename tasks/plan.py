@@ -62,18 +62,24 @@ class Plan:
 
 
 def batches(phase: Phase[Any], partitions: Sequence[Partition], count: int, slots: int) -> list[list[Partition]]:
-    """Partitions in batches of at most ``count`` and the phase's bytes, a few for every slot."""
-    found: list[list[Partition]] = []
-    size = 0
+    """Partitions in batches of at most ``count`` and the phase's bytes, a few for every slot and of the same length."""
     # Fewer, larger batches cost less, but each slot should see a few of them for an even load.
     fair = max(1, -(-len(partitions) // (slots * 2)))
     limit = min(count, max(fair, phase.threads))
-    for partition in partitions:
-        if not found or len(found[-1]) >= limit or size + partition.bytes > phase.batch_bytes:
-            found.append([])
-            size = 0
-        found[-1].append(partition)
-        size += partition.bytes
+    number = -(-len(partitions) // limit)
+    if number > slots:
+        # As many for each slot: a batch more for one of them is what the others wait for.
+        number = min(len(partitions), -(-number // slots) * slots)
+    found: list[list[Partition]] = []
+    for part in range(number):
+        first, last = (len(partitions) * n // number for n in (part, part + 1))
+        size = phase.batch_bytes + 1
+        for partition in partitions[first:last]:
+            size += partition.bytes
+            if size > phase.batch_bytes:
+                found.append([])
+                size = partition.bytes
+            found[-1].append(partition)
     return found
 
 

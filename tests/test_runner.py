@@ -12,6 +12,8 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tasks import leases, runner, work
 from tasks.executor import Terms, Threads
@@ -22,7 +24,7 @@ from tasks.lake.ledger import Busy, Select, State, lineage
 from tasks.lake.partition import Outcome, Partition, Status
 from tasks.lake.phase import Window
 from tasks.lake.prices import prices
-from tasks.plan import Options, plan_phase, worthwhile
+from tasks.plan import Options, batches, plan_phase, worthwhile
 from tasks.report import Progress, Report
 from tasks.work import Job
 
@@ -766,3 +768,24 @@ def test_what_was_never_handed_out_is_lost_without_a_look_at_the_ledger(bench: B
     report = bench.run(executor=Ended(1))
     assert (report.exit_code, counted(report)) == (ExitCode.TRANSIENT, {"planned": 64, "lost": 64})
     assert bench.listener.sentences.count("the cluster is gone") == 1
+
+
+@given(st.integers(0, 200), st.integers(1, 9), st.integers(1, 40), st.integers(1, 8))
+def test_batches_hold_every_partition_once_and_are_even(count: int, slots: int, most: int, threads: int) -> None:
+    phase = toy_kind.Objects()
+    phase.threads = threads
+    partitions = [Partition(f"one/{i:03}", "sha256:0", bytes=1) for i in range(count)]
+    found = batches(phase, partitions, most, slots)
+    assert [p for b in found for p in b] == partitions
+    lengths = [len(b) for b in found]
+    assert not found or max(lengths) - min(lengths) <= 1
+    assert all(0 < n <= most for n in lengths)
+    assert len(found) <= slots or len(found) % slots == 0 or len(found) == count
+
+
+def test_a_batch_holds_no_more_bytes_than_the_phase_says() -> None:
+    phase = toy_kind.Objects()
+    phase.batch_bytes = 100
+    partitions = [Partition(f"one/{i}", "sha256:0", bytes=n) for i, n in enumerate((60, 60, 30, 300, 10, 10))]
+    found = batches(phase, partitions, 6, 1)
+    assert [[p.bytes for p in b] for b in found] == [[60], [60, 30], [300], [10, 10]]
