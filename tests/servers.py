@@ -17,10 +17,11 @@ from dataclasses import dataclass, field
 from email.utils import formatdate
 from hashlib import blake2b
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
+
+from .listening import Answering, listening
 
 CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "testing",
@@ -179,35 +180,14 @@ def archive(folder: Path, **faults: Any) -> Iterator[Archive]:
             cut = now.truncate_first is None or before - now.fail_first < now.truncate_first
             return refused, now.truncate if cut else None
 
-    server = _Server(("127.0.0.1", 0), Handler)
-    served.url = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=lambda: server.serve_forever(poll_interval=0.02), daemon=True)
-    thread.start()
-    try:
+    with listening(Handler) as url:
+        served.url = url
         yield served
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
-class _Server(ThreadingHTTPServer):
-    # Kept-alive connections belong to clients that may never close them: do not wait for their threads.
-    daemon_threads = True
-    block_on_close = False
-    request_queue_size = 512
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that hung up is none of the tests' business."""
-
-
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(Answering):
     archive: Archive
-    protocol_version = "HTTP/1.1"
     server_version = "archive"
-    # Headers and body go out together and at once: Nagle's algorithm would hold small answers for 40 ms.
-    wbufsize = -1
-    disable_nagle_algorithm = True
 
     def do_GET(self) -> None:
         self._answer(body=True)
@@ -263,9 +243,6 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(data if cut is None else data[:cut])
         if cut is not None and cut < len(data):
             self.close_connection = True
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Nothing: `Archive.requests` has it all."""
 
 
 def _span(header: str | None, size: int) -> range | None:

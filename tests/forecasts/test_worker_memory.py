@@ -11,7 +11,7 @@ LIMIT = 3 * 10**9
 @pytest.mark.parametrize("threads", [1, 2])
 def test_a_task_of_a_dask_worker_has_its_share_of_the_limit(threads: int):
     cluster = LocalCluster(
-        n_workers=1, threads_per_worker=threads, processes=False, memory_limit=LIMIT, dashboard_address=None
+        n_workers=1, threads_per_worker=threads, processes=False, memory_limit=LIMIT, dashboard_address="127.0.0.1:0"
     )
     with cluster, Client(cluster) as client:
         found = client.submit(share, pure=False).result(timeout=30)
@@ -22,7 +22,7 @@ def test_a_task_of_a_dask_worker_has_its_share_of_the_limit(threads: int):
 def test_a_small_worker_keeps_half_of_its_share():
     """What a process takes idle would leave nothing."""
     cluster = LocalCluster(
-        n_workers=1, threads_per_worker=2, processes=False, memory_limit=8 * 10**8, dashboard_address=None
+        n_workers=1, threads_per_worker=2, processes=False, memory_limit=8 * 10**8, dashboard_address="127.0.0.1:0"
     )
     with cluster, Client(cluster) as client:
         assert client.submit(share, pure=False).result(timeout=30) == 2 * 10**8
@@ -31,7 +31,7 @@ def test_a_small_worker_keeps_half_of_its_share():
 def test_without_a_limit_it_is_that_of_the_machine():
     with (
         LocalCluster(
-            n_workers=1, threads_per_worker=1, processes=False, memory_limit=0, dashboard_address=None
+            n_workers=1, threads_per_worker=1, processes=False, memory_limit=0, dashboard_address="127.0.0.1:0"
         ) as cluster,
         Client(cluster) as client,
     ):

@@ -6,7 +6,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from ..listening import Answering, listening
 
 _BUSY = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
 _HOP = {"host", "connection", "transfer-encoding", "content-length"}
@@ -30,11 +31,7 @@ def proxy(endpoint: str) -> Iterator[Proxy]:
     place = endpoint.removeprefix("http://")
     dice, lock = random.Random(1), threading.Lock()
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        disable_nagle_algorithm = True
-        wbufsize = -1
-
+    class Handler(Answering):
         def _answer(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             with lock:
@@ -68,18 +65,6 @@ def proxy(endpoint: str) -> Iterator[Proxy]:
 
         do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _answer
 
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    server.block_on_close = False
-    made.url = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=lambda: server.serve_forever(poll_interval=0.02), daemon=True)
-    thread.start()
-    try:
+    with listening(Handler) as url:
+        made.url = url
         yield made
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()

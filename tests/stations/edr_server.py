@@ -6,20 +6,20 @@ a key. The window may be of any length: an hour scaled to seconds.
 """
 
 import random
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 from zlib import crc32
 
 import numpy as np
 import orjson
+
+from ..listening import Answering, listening
 
 KEY = "planted-secret-key"
 HOURLY = "hourly-in-situ-meteorological-observations-validated"
@@ -196,43 +196,19 @@ def serve(
             with edr.lock:
                 return dice.random() < edr.behaviour.error_rate, dice.random() < edr.behaviour.truncate_rate
 
-    server = _Server(("127.0.0.1", 0), Handler)
-    edr.url = f"http://127.0.0.1:{server.server_address[1]}/edr/v1"
-    thread = threading.Thread(target=lambda: server.serve_forever(poll_interval=0.02), daemon=True)
-    thread.start()
-    try:
+    with listening(Handler) as url:
+        edr.url = f"{url}/edr/v1"
         yield edr
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    block_on_close = False
-    request_queue_size = 512
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that hung up, or was killed, is none of the tests' business; a fault of the server's own is."""
-        if not isinstance(sys.exc_info()[1], OSError):
-            super().handle_error(request, client_address)
-
-
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(Answering):
     served: Edr
-    protocol_version = "HTTP/1.1"
-    wbufsize = -1
-    disable_nagle_algorithm = True
 
     def quota(self) -> float | None:
         raise NotImplementedError
 
     def luck(self) -> tuple[bool, bool]:
         raise NotImplementedError
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Quiet."""
 
     def do_GET(self) -> None:
         edr = self.served

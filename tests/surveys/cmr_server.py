@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import orjson
+
+from ..listening import Answering, listening
 
 
 @dataclass
@@ -128,32 +129,13 @@ def cmr(collections: dict[str, int], links: Callable[[str, int], list[dict[str, 
     class Handler(_Handler):
         catalogue = served
 
-    server = _Server(("127.0.0.1", 0), Handler)
-    served.url = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=lambda: server.serve_forever(poll_interval=0.02), daemon=True)
-    thread.start()
-    try:
+    with listening(Handler) as url:
+        served.url = url
         yield served
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    block_on_close = False
-    request_queue_size = 512
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that hung up is none of the tests' business."""
-
-
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(Answering):
     catalogue: Cmr
-    protocol_version = "HTTP/1.1"
-    wbufsize = -1
-    disable_nagle_algorithm = True
 
     def do_GET(self) -> None:
         parts = urlsplit(self.path)
@@ -246,9 +228,6 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(data[: len(data) // 2] if cut else data)
         if cut:
             self.close_connection = True
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Nothing: `Cmr.asked` has it all."""
 
 
 def many(count: int, granules: int = 3) -> dict[str, int]:

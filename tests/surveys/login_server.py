@@ -2,12 +2,12 @@
 
 import base64
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from ..listening import Answering, listening
 
 NAME, PASSWORD, TOKEN, SECRET = "ada", "sesame-password", "sesame-token-0123456789", "sesame-secret-key"
 
@@ -26,7 +26,7 @@ def login() -> Iterator[Login]:
     """Serve until the block is left."""
     served = Login()
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(Answering):
         def do_POST(self) -> None:
             basic = base64.b64encode(f"{NAME}:{PASSWORD}".encode()).decode()
             right = self.path == "/api/users/find_or_create_token" and self.headers["Authorization"] == f"Basic {basic}"
@@ -46,16 +46,6 @@ def login() -> Iterator[Login]:
             self.end_headers()
             self.wfile.write(data)
 
-        def log_message(self, format: str, *args: object) -> None:
-            """Nothing."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    served.url = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=lambda: server.serve_forever(poll_interval=0.02), daemon=True)
-    thread.start()
-    try:
+    with listening(Handler) as url:
+        served.url = url
         yield served
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
