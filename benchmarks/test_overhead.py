@@ -73,7 +73,7 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[tuple[int, Client]]:
     workers = int(request.param)
     with (
         LocalCluster(
-            n_workers=workers, threads_per_worker=1, host="127.0.0.1", dashboard_address=None, silence_logs=50
+            n_workers=workers, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0", silence_logs=50
         ) as made,
         Client(made, set_as_default=False) as client,
     ):

@@ -246,7 +246,10 @@ def test_on_dask(benchmark, tmp_path: Path):
     )
     made = lazily(fields, lake.url, key)
     graph = len(cloudpickle.dumps(made))
-    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster) as client:
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster,
+        Client(cluster) as client,
+    ):
         client.run(__import__, "tasks.grids.store", fromlist=["store"])
 
         def first() -> None:

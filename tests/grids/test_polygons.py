@@ -162,6 +162,9 @@ def test_a_dask_cluster_makes_the_same_weights(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(cells, "_TILE", 16)
 
-    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster) as client:
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster,
+        Client(cluster) as client,
+    ):
         apart = make(grid("lcc"), grid("us05"), "conservative", pool=client.get_executor())
     assert largest(apart.matrix, make(grid("lcc"), grid("us05"), "conservative").matrix) == 0
