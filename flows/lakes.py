@@ -13,9 +13,9 @@ def url_of(lake: str) -> str:
     """The URL of a lake: as it is, or what its block says. Raises ``UsageError``, ``AccessError``."""
     if not lake.startswith(SCHEME):
         return lake
-    from blocks.storage import LakeStorage
     from prefect.settings import PREFECT_API_URL
 
+    from blocks.storage import LakeStorage
     from tasks.batch import block, know_blocks
 
     if not PREFECT_API_URL.value():
