@@ -10,11 +10,11 @@ import numpy as np
 from pydantic import Field
 
 from ..lake.errors import UsageError
-from .box import Box
-from .exporter import Exporter, exporters
+from .exporter import exporters
 from .fields import init_time, lead_hours, utc_text, valid_times
 from .raster import Raster, method_of, raster
-from .selection import Selection, select
+from .selecting import Selecting
+from .selection import Selection
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -23,7 +23,7 @@ _OVERVIEWS = {"mean": "AVERAGE", "max": "NEAREST", "flags": "NEAREST", "mode": "
 
 
 @exporters.register("cog")
-class Cog(Exporter):
+class Cog(Selecting):
     """Fields as cloud-optimised GeoTIFFs with overviews, rows from the north, NaN where missing.
 
     ``per: field``: a file a variable, level, member and lead time (``t-l850-m01-006.tif``). ``per: series``: a file a
@@ -32,15 +32,6 @@ class Cog(Exporter):
     """
 
     type: Literal["cog"] = "cog"
-    variables: tuple[str, ...] | None = Field(default=None, description="Variables to export; all when absent.")
-    bbox: Box | None = Field(
-        default=None, description="West, south, east, north in degrees; west > east crosses the date line."
-    )
-    steps: tuple[float, ...] | None = Field(
-        default=None, min_length=1, description="Lead times in hours; all when absent."
-    )
-    members: tuple[int, ...] | None = Field(default=None, min_length=1, description="Members; all when absent.")
-    levels: tuple[float, ...] | None = Field(default=None, min_length=1, description="Levels; all when absent.")
     per: Literal["field", "series"] = Field(default="series", description="What makes a file.")
 
     def render(self, run: xr.Dataset, folder: Path) -> list[Path]:
@@ -48,7 +39,7 @@ class Cog(Exporter):
             import rasterio  # noqa: F401
         except ImportError:
             raise UsageError("GeoTIFFs need the extra 'scenes'") from None
-        selection = select(run, self.variables, self.bbox, self.steps, self.members, self.levels)
+        selection = self.selected(run)
         place = raster(selection)
         paths = []
         for array in selection.arrays:

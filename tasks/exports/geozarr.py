@@ -15,10 +15,10 @@ from ..grids.overviews import Method, reduced
 from ..lake.errors import LakeError, UsageError
 from ..lake.fork import fast_codecs
 from . import cf, plain_zarr
-from .box import Box
-from .exporter import Exporter, exporters
+from .exporter import exporters
 from .raster import Raster, map_block, maps, method_of, raster
-from .selection import Selection, select
+from .selecting import Selecting
+from .selection import Selection
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -29,7 +29,7 @@ _TILE = 512
 
 
 @exporters.register("geozarr")
-class GeoZarr(Exporter):
+class GeoZarr(Selecting):
     """A run as a Zarr v3 store with overviews, by the GeoZarr conventions spatial, proj and multiscales.
 
     Groups ``0`` (the finest), ``1``, ``2`` ... of cells twice as wide each, until a side is shorter than ``smallest``.
@@ -39,21 +39,12 @@ class GeoZarr(Exporter):
     """
 
     type: Literal["geozarr"] = "geozarr"
-    variables: tuple[str, ...] | None = Field(default=None, description="Variables to export; all when absent.")
-    bbox: Box | None = Field(
-        default=None, description="West, south, east, north in degrees; west > east crosses the date line."
-    )
-    steps: tuple[float, ...] | None = Field(
-        default=None, min_length=1, description="Lead times in hours; all when absent."
-    )
-    members: tuple[int, ...] | None = Field(default=None, min_length=1, description="Members; all when absent.")
-    levels: tuple[float, ...] | None = Field(default=None, min_length=1, description="Levels; all when absent.")
     smallest: int = Field(default=256, ge=1, description="Overviews are made while the shorter side has as many cells.")
     methods: dict[str, Method] = Field(default={}, description="How overviews are made, by variable.")
     compression_level: int = Field(default=3, ge=1, le=22, description="zstd level.")
 
     def render(self, run: xr.Dataset, folder: Path) -> list[Path]:
-        selection = select(run, self.variables, self.bbox, self.steps, self.members, self.levels)
+        selection = self.selected(run)
         if unknown := sorted(set(self.methods) - {str(a.name) for a in selection.arrays}):
             raise UsageError(f"'methods' names {unknown[0]!r}, which is not among the variables exported")
         methods = {str(a.name): self.methods.get(str(a.name)) or method_of(a) for a in selection.arrays}

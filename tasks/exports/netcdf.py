@@ -11,9 +11,9 @@ from pydantic import Field
 
 from ..lake.hdf5 import HDF5
 from . import blocks, cf
-from .box import Box
-from .exporter import Exporter, exporters
-from .selection import Selection, select
+from .exporter import exporters
+from .selecting import Cutting
+from .selection import Selection
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -22,7 +22,7 @@ CHUNK_BYTES = 4 * 2**20
 
 
 @exporters.register("netcdf")
-class NetCDF(Exporter):
+class NetCDF(Cutting):
     """A run as one NetCDF-4 file, CF-1.11, zlib-compressed, along one axis of time as desktop programs want it.
 
     Dimensions of a variable: ``time [member] [level] latitude longitude`` (or ``y x``); ``time`` is the
@@ -32,17 +32,10 @@ class NetCDF(Exporter):
     """
 
     type: Literal["netcdf"] = "netcdf"
-    variables: tuple[str, ...] | None = Field(default=None, description="Variables to export; all when absent.")
-    bbox: Box | None = Field(
-        default=None, description="West, south, east, north in degrees; west > east crosses the date line."
-    )
-    steps: tuple[float, ...] | None = Field(
-        default=None, min_length=1, description="Lead times in hours; all when absent."
-    )
     complevel: int = Field(default=4, ge=1, le=9, description="zlib level.")
 
     def render(self, run: xr.Dataset, folder: Path) -> list[Path]:
-        selection = select(run, self.variables, self.bbox, self.steps)
+        selection = self.selected(run)
         path = folder / f"{self.name}.nc"
         write(path, selection, self.complevel)
         return [path]

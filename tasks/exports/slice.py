@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
 from . import netcdf, plain_zarr
-from .box import Box
-from .exporter import Exporter, Source, Span, duration, exporters
-from .selection import select
+from .exporter import Source, exporters
+from .selecting import Spanning
 
 
 @exporters.register("slice")
-class Slice(Exporter):
+class Slice(Spanning):
     """A part of the last runs - a box, variables, lead times, members, levels - along the axes of the forecast.
 
     Dimensions of a variable: ``init_time lead_time [member] [level] latitude longitude`` (or ``y x``), with
@@ -29,27 +27,11 @@ class Slice(Exporter):
     """
 
     type: Literal["slice"] = "slice"
-    runs: Span | None = Field(default=None, description="Takes the runs of so long a time (7d, 36h); one when absent.")
-    variables: tuple[str, ...] | None = Field(default=None, description="Variables to export; all when absent.")
-    bbox: Box | None = Field(
-        default=None, description="West, south, east, north in degrees; west > east crosses the date line."
-    )
-    steps: tuple[float, ...] | None = Field(
-        default=None, min_length=1, description="Lead times in hours; all when absent."
-    )
-    members: tuple[int, ...] | None = Field(default=None, min_length=1, description="Members; all when absent.")
-    levels: tuple[float, ...] | None = Field(
-        default=None, min_length=1, description="Levels of variables that have several; all when absent."
-    )
     format: Literal["netcdf", "zarr"] = "netcdf"
     complevel: int = Field(default=1, ge=1, le=9, description="zlib level of a NetCDF file; zstd level of a store.")
 
-    @property
-    def span(self) -> timedelta:
-        return duration(self.runs) if self.runs is not None else timedelta(0)
-
     def write(self, source: Source, folder: Path) -> list[Path]:
-        chosen = select(source.runs(), self.variables, self.bbox, self.steps, self.members, self.levels)
+        chosen = self.selected(source.runs())
         if self.format == "zarr":
             whole = self.bbox is None and self.steps is None and self.levels is None
             behind = source.stored() if whole else None

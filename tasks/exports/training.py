@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,11 +14,11 @@ from pydantic import Field
 from ..lake.errors import UsageError
 from ..lake.fork import fast_codecs
 from . import blocks, cf, plain_zarr
-from .box import Box
-from .exporter import Exporter, Source, Span, duration, exporters
+from .exporter import Source, exporters
 from .fields import lead_hours, valid_times
 from .moments import Moments
-from .selection import Selection, select
+from .selecting import Spanning
+from .selection import Selection
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -30,7 +29,7 @@ _SERIES = 512 * 2**20
 
 
 @exporters.register("training")
-class Training(Exporter):
+class Training(Spanning):
     """Samples for machine learning: the array ``data`` of shape ``(sample, [member], channel, latitude, longitude)``
     (or ``y x``), float32, where a sample is one valid time of one run and a channel a variable (``t2m``) or a variable
     at a level (``t_850``).
@@ -45,24 +44,10 @@ class Training(Exporter):
     """
 
     type: Literal["training"] = "training"
-    runs: Span | None = Field(default=None, description="Takes the runs of so long a time (30d); one when absent.")
-    variables: tuple[str, ...] | None = Field(default=None, description="Variables to export; all when absent.")
-    bbox: Box | None = Field(
-        default=None, description="West, south, east, north in degrees; west > east crosses the date line."
-    )
-    steps: tuple[float, ...] | None = Field(
-        default=None, min_length=1, description="Lead times in hours; all when absent."
-    )
-    members: tuple[int, ...] | None = Field(default=None, min_length=1, description="Members; all when absent.")
-    levels: tuple[float, ...] | None = Field(default=None, min_length=1, description="Levels; all when absent.")
     compression_level: int = Field(default=1, ge=1, le=22, description="zstd level.")
 
-    @property
-    def span(self) -> timedelta:
-        return duration(self.runs) if self.runs is not None else timedelta(0)
-
     def write(self, source: Source, folder: Path) -> list[Path]:
-        selection = select(source.runs(), self.variables, self.bbox, self.steps, self.members, self.levels)
+        selection = self.selected(source.runs())
         channels = list(channels_of(selection))
         first = channels[0].array
         if odd := [c.name for c in channels if c.array.dims != first.dims]:
